@@ -1,0 +1,177 @@
+"""Train a LoRA adapter with DPO on the preference pairs.
+
+Loss: -log sigmoid(beta * ((log pi(w) - log pi_ref(w)) - (log pi(l) - log pi_ref(l)))), Rafailov et al. 2023, eq. 7;
+the reference is the same model with the adapter off. A part of the pairs is kept back to measure margins on.
+
+Beside the adapter: `lpm_adapter.json` (the base it belongs to) and `training_log.json`, a list in order of the
+updates: {"step", "epoch", "loss", "rewards/margins", "rewards/accuracies", ...} every --logging_steps, and the
+same with the prefix `eval_` for the pairs kept back, once an epoch.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __package__ is None:
+    sys.path[0] = str(Path(__file__).resolve().parents[3])
+
+from pydantic import Field
+
+from lpm_kernel.errors import DataError
+from lpm_kernel.hashing import key_of
+from lpm_kernel.L2.dpo.utils import Pair, read_pairs
+from lpm_kernel.progress import say
+from lpm_kernel.records import write_json
+from lpm_kernel.training.settings import TrainSettings
+
+
+class StageConfig(TrainSettings):
+    """Settings of DPO; the learning rate is one at which the update survives rounding to 16 bit."""
+
+    num_train_epochs: float = Field(2.0, gt=0, description="Passes over the pairs.")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    batch_size: int = Field(4, ge=1, description="Pairs per forward pass.")
+    beta: float = Field(0.1, gt=0, description="Pull back to the reference model; higher stays closer.")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Share of pairs expected to be judged wrongly (cDPO).")
+    eval_share: float = Field(0.1, ge=0, lt=1, description="Share of the questions kept back to measure margins on.")
+    stop_margin: float = Field(5.0, ge=0, description="End early when the logged margins stay above this; 0: never.")
+    min_pairs: int = Field(1, ge=1, description="Fewer pairs to train on than this are refused.")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pairs to train on, and pairs to measure on."""
+
+    train: list[Pair]
+    held_back: list[Pair]
+
+
+def run(
+    config: StageConfig,
+    *,
+    base_model_path: Path,
+    training_data_path: Path,
+    adapter_path: Path,
+    work_path: Path,
+) -> None:
+    """Train and write the adapter to `adapter_path`; checkpoints go to `work_path`.
+
+    Raises DataError for too few pairs, DivergedError when loss or gradient is no longer finite.
+    """
+    from lpm_kernel.training.checkpoints import binding_of, last_valid
+    from lpm_kernel.training.models import check_base, load_tokenizer, quiet_libraries, save_adapter
+
+    check_base(base_model_path)
+    quiet_libraries()
+    tokenizer = load_tokenizer(base_model_path)
+    split = split_pairs(_fitting(tokenizer, read_pairs(training_data_path), config.max_length), config)
+    if len(split.train) < config.min_pairs:
+        raise DataError(
+            f"{training_data_path} leaves {len(split.train)} pairs to train on, at least {config.min_pairs} are needed; "
+            "make more with dpo_data.py (more items, more --answers, a higher --temperature)"
+        )
+    say(f"DPO: {len(split.train)} pairs to train on, {len(split.held_back)} kept back to measure on")
+    weights = sorted(base_model_path.glob("*.safetensors"))
+    binding = binding_of(config.model_dump(), files=[training_data_path, *weights])
+    trainer = _trainer(config, base_model_path, split, tokenizer, work_path, binding)
+    checkpoint = last_valid(work_path, binding)
+    if checkpoint is not None:
+        say(f"DPO continues from {checkpoint.name}")
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    save_adapter(trainer.model, adapter_path, base_model_path)
+    write_json(adapter_path / "training_log.json", trainer.state.log_history)
+    say(_summary(trainer.state))
+
+
+def split_pairs(pairs: Sequence[Pair], config: StageConfig) -> Split:
+    """Keep back whole questions, chosen by hash, so that no question stands on both sides."""
+    questions = {(pair.prompt.system, pair.prompt.user) for pair in pairs}
+    order = sorted(questions, key=lambda question: key_of("held back", config.seed, *question))
+    kept = set(order[: int(config.eval_share * len(order))])
+    train = [pair for pair in pairs if (pair.prompt.system, pair.prompt.user) not in kept]
+    return Split(train, [pair for pair in pairs if (pair.prompt.system, pair.prompt.user) in kept])
+
+
+def _fitting(tokenizer: Any, pairs: Sequence[Pair], max_length: int) -> list[Pair]:
+    """Pairs whose longer side fits; a cut answer would teach to stop in the middle."""
+    from lpm_kernel.training.rendering import render
+
+    def length(pair: Pair) -> int:
+        sides = [render(tokenizer, pair.messages, answer) for answer in (pair.chosen, pair.rejected)]
+        return max(len(side.prompt) + len(side.answer) for side in sides)
+
+    fitting = [pair for pair in pairs if length(pair) <= max_length]
+    if len(fitting) < len(pairs):
+        say(f"DPO pairs longer than --max_length {max_length} tokens, left out: {len(pairs) - len(fitting)}")
+    return fitting
+
+
+def _trainer(
+    config: StageConfig, base_model_path: Path, split: Split, tokenizer: Any, work_path: Path, binding: str
+) -> Any:
+    from transformers import set_seed
+    from trl import DPOConfig
+
+    from lpm_kernel.training.arguments import trainer_arguments
+    from lpm_kernel.training.callbacks import GuardGradients, ShowProgress, StopWhenSaturated, silence
+    from lpm_kernel.training.checkpoints import MarkComplete
+    from lpm_kernel.training.dpo import PairTrainer
+    from lpm_kernel.training.models import choose_precision, load_model, lora_config
+
+    set_seed(config.seed)
+    precision = choose_precision(base_model_path, config.precision)
+    arguments = DPOConfig(
+        **trainer_arguments(config, work_path, precision),
+        beta=config.beta,
+        label_smoothing=config.label_smoothing,
+        max_length=None,
+        disable_dropout=config.lora_dropout == 0,
+        precompute_ref_log_probs=config.num_train_epochs > 1,
+        eval_strategy="epoch" if split.held_back else "no",
+    )
+    callbacks = [MarkComplete(binding), GuardGradients(), ShowProgress("DPO")]
+    if config.stop_margin:
+        callbacks.append(StopWhenSaturated(config.stop_margin))
+    trainer = PairTrainer(
+        model=load_model(base_model_path, precision),
+        args=arguments,
+        train_dataset=_dataset(split.train),
+        eval_dataset=_dataset(split.held_back) if split.held_back else None,
+        processing_class=tokenizer,
+        peft_config=lora_config(config),
+        callbacks=callbacks,
+    )
+    silence(trainer)
+    return trainer
+
+
+def _dataset(pairs: Sequence[Pair]) -> Any:
+    """Conversational rows, so that trl renders the prompt with the template's generation prompt."""
+    from datasets import Dataset
+
+    return Dataset.from_list(
+        [
+            {
+                "prompt": [message.model_dump() for message in pair.messages],
+                "chosen": [{"role": "assistant", "content": pair.chosen}],
+                "rejected": [{"role": "assistant", "content": pair.rejected}],
+            }
+            for pair in pairs
+        ]
+    )
+
+
+def _summary(state: Any) -> str:
+    last = {key: value for entry in state.log_history for key, value in entry.items()}
+    margin = last.get("eval_rewards/margins", last.get("rewards/margins", 0.0))
+    accuracy = last.get("eval_rewards/accuracies", last.get("rewards/accuracies", 0.0))
+    early = "" if state.global_step >= state.max_steps else f" of {state.max_steps} planned (margins saturated)"
+    return f"DPO done: {state.global_step} updates{early}; margin {margin:.2f}, accuracy {accuracy:.0%}"
+
+
+if __name__ == "__main__":
+    from lpm_kernel.cli import main
+
+    main(["run", "dpo-train", *sys.argv[1:]])

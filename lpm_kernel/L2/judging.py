@@ -1,0 +1,107 @@
+"""Verdicts in both orders, each asked for once: dpo_data and evaluate_model both judge here."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from lpm_kernel.errors import PermissionDeniedError, ServiceError
+from lpm_kernel.hashing import key_of
+from lpm_kernel.journal import Journal
+from lpm_kernel.judges.base import Judge, JudgeConfig, Opinion, Question, both_orders
+from lpm_kernel.judges.pairwise import PairwiseJudge
+from lpm_kernel.judges.reference import ReferenceJudge
+from lpm_kernel.L2.dpo import utils
+from lpm_kernel.progress import say
+from lpm_kernel.records import Message, Verdict
+from lpm_kernel.serving.client import ChatClient
+from lpm_kernel.serving.endpoint import Endpoint
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+OUTAGES_TOLERATED = 3
+"""So many verdicts in a row may fail for want of an answer before the run stops."""
+
+
+class Bench:
+    """A judge with its journal: a verdict given once is never asked for again."""
+
+    def __init__(self, judge: Judge, journal: Journal) -> None:
+        self._judge, self._journal = judge, journal
+        self._outages = 0
+
+    async def verdict(self, prompt_id: str, question: Question, answers: Sequence[str], i: int, j: int) -> Verdict:
+        """Both orders of answers i and j. Raises ServiceError when the judge is down."""
+        forward, backward = await asyncio.gather(
+            self._opinion(question, answers[i], answers[j]), self._opinion(question, answers[j], answers[i])
+        )
+        outcome, reason, orders = both_orders(forward, backward)
+        return Verdict(
+            prompt_id=prompt_id,
+            first=i,
+            second=j,
+            outcome=outcome,
+            reason=reason,
+            judge=self._judge.name,
+            orders=orders,
+        )
+
+    async def _opinion(self, question: Question, first: str, second: str) -> Opinion:
+        key = key_of("opinion", self._judge.name, question.__dict__, first, second)
+        known = self._journal.get(key)
+        if known is None:
+            try:
+                opinion = await self._judge.compare(question, first, second)
+            except ServiceError as error:
+                self._outages += 1
+                if self._outages >= OUTAGES_TOLERATED:
+                    raise ServiceError(f"the judge is down: {error}. Verdicts so far are kept; start again") from error
+                return Opinion("failed", f"no answer: {error}")
+            self._outages = 0
+            known = {"outcome": opinion.outcome, "reason": opinion.reason}
+            await self._journal.put(key, known)
+        return Opinion(**known)
+
+
+@asynccontextmanager
+async def open_judge(config: JudgeConfig) -> AsyncIterator[Judge]:
+    """The judge that the settings name; raises PermissionDeniedError when it needs a key and there is none."""
+    if config.judge == "reference":
+        say("judge: the embedded reference judge (chrF against the SFT target, and the bio's facts); nothing leaves")
+        yield ReferenceJudge(config.tie_margin)
+        return
+    endpoint = judge_endpoint(config)
+    host = urlsplit(endpoint.base_url).hostname or ""
+    leaving = "nothing leaves this machine" if host in LOOPBACK else "questions, answers and the bio go there"
+    say(f"judge: {config.judge_model} at {host}; {leaving}")
+    async with ChatClient(endpoint, timeout_s=config.judge_timeout_s, max_in_flight=config.judge_in_flight) as client:
+
+        async def ask(messages: Sequence[Message], schema: dict[str, Any]) -> tuple[str, str]:
+            replies = await client.chat(
+                messages, temperature=0.0, max_tokens=config.judge_max_tokens, json_schema=schema
+            )
+            return replies[0].text, replies[0].finish_reason
+
+        yield PairwiseJudge(ask, f"{config.judge_model}@{host}")
+
+
+def judge_endpoint(config: JudgeConfig) -> Endpoint:
+    """Where the judge is: settings, then the environment (and .env), then dpo/utils.py."""
+    base_url = config.judge_base_url or os.environ.get("OPENAI_BASE_URL", "") or utils.OPENAI_BASE_URL
+    key = os.environ.get("OPENAI_API_KEY", "") or utils.OPENAI_API_KEY
+    if utils.OPENAI_API_KEY:
+        say("warning: OPENAI_API_KEY stands in lpm_kernel/L2/dpo/utils.py, where a commit can leak it; use .env")
+    if not key and urlsplit(base_url).hostname not in LOOPBACK:
+        raise PermissionDeniedError(
+            "the judge needs a key: put OPENAI_API_KEY=... into .env (and OPENAI_BASE_URL=... for another endpoint), "
+            "or judge without network: --judge reference"
+        )
+    return Endpoint(
+        base_url=base_url or "https://api.openai.com/v1",
+        api_key=key or "none",
+        model=config.judge_model,
+        slots=config.judge_in_flight,
+        engine="judge",
+        ours=False,
+    )

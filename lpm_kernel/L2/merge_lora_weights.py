@@ -1,0 +1,297 @@
+"""Merge a LoRA adapter into its base model: summed in fp64, rounded once, tensor by tensor.
+
+The sum needs memory for a few blocks of weights, whatever the model's size. Tokenizer files come byte for byte
+from the base, weights are written as safetensors, and merge_report.json says how much of the update survived.
+"""
+
+import sys
+from pathlib import Path
+
+if __package__ is None:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from lpm_kernel.config import Config
+from lpm_kernel.errors import DataError, DiskError, OutputError
+from lpm_kernel.progress import Progress, progress, say
+from lpm_kernel.records import write_json
+from lpm_kernel.training.adapter_file import ADAPTER_CONFIG, Update, match_base, read_adapter
+from lpm_kernel.training.fingerprint import ADAPTER_RECORD, weights_fingerprint
+from lpm_kernel.training.model_files import (
+    GENERATION_CONFIG,
+    TOKENIZER_FILES,
+    copy_files,
+    read_model_config,
+    read_object,
+    weight_shards,
+)
+from lpm_kernel.training.rounding import Survival, round_once
+from lpm_kernel.training.weight_files import (
+    DTYPES,
+    Weight,
+    blocks,
+    list_weights,
+    open_shard,
+    plan_shards,
+    with_dtype,
+    write_block,
+    write_header,
+    write_index,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+REPORT = "merge_report.json"
+WORTH_SAYING = 0.9
+"""Below this share of the update, the screen says what to do about it."""
+TIED = ("lm_head.", "embed_tokens.", "wte.")
+
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+
+
+class StageConfig(Config):
+    """How the merged weights are stored."""
+
+    dtype: Dtype = Field(
+        "auto",
+        description="Format of the merged weights. auto: a float32 base stays float32; a 16-bit base becomes float16, "
+        "which keeps small updates that bfloat16 loses, or float32 when a weight is beyond float16's range.",
+    )
+    max_shard_bytes: int = Field(2_000_000_000, ge=1_000, description="Largest weights file, in bytes.")
+
+
+class OutOfRangeError(DataError):
+    """A weight is beyond the range of the chosen dtype."""
+
+
+@dataclass
+class Merge:
+    """One pass over the model: what is merged into what, and what was measured on the way."""
+
+    updates: Mapping[str, Update]
+    main: str
+    """The base's safetensors dtype; tensors of this dtype are stored in the target."""
+    target: str
+    survival: Survival = field(default_factory=Survival)
+    largest: tuple[float, str] = (0.0, "")
+    """Largest |delta| / |W| (Frobenius norms) of a merged tensor, and its name."""
+
+    def dtype_of(self, weight: Weight) -> str:
+        """The safetensors dtype that a tensor is stored in."""
+        return self.target if weight.dtype == self.main else weight.dtype
+
+
+def run(config: StageConfig, *, base_model_path: Path, lora_adapter_path: Path, output_model_path: Path) -> None:
+    """Write the merged model, or copy it when full fine-tuning left nothing to merge.
+
+    Raises DataError when base and adapter do not belong together or hold what this merge does not know,
+    OutputError or DiskError when the result cannot be written; the output is then absent.
+    """
+    if output_model_path.exists() and any(output_model_path.iterdir()):
+        raise OutputError(f"{output_model_path} is not empty; move it away or give another --output_model_path")
+    read_model_config(base_model_path)
+    whole = not (lora_adapter_path / ADAPTER_CONFIG).is_file() and (lora_adapter_path / "config.json").is_file()
+    source_path = lora_adapter_path if whole else base_model_path
+    updates = {} if whole else _matching_updates(base_model_path, lora_adapter_path)
+    if whole:
+        say(f"nothing to merge: {lora_adapter_path} holds a whole model (full fine-tuning), which is copied")
+        read_model_config(lora_adapter_path)
+    try:
+        for path in dict.fromkeys((source_path, base_model_path)):
+            copy_files(path, output_model_path, TOKENIZER_FILES)
+        _write_model(config, source_path, updates, output_model_path)
+    except BaseException as error:
+        shutil.rmtree(output_model_path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise DiskError(
+                f"{output_model_path} could not be written ({error}); free space and start again"
+            ) from error
+        raise
+
+
+def _matching_updates(base_model_path: Path, adapter_path: Path) -> dict[str, Update]:
+    """The adapter's updates under the base's names; raises DataError when they do not belong together."""
+    config = read_model_config(base_model_path)
+    if "quantization_config" in config:
+        raise DataError(
+            f"{base_model_path}/config.json: quantization_config, so the weights are rounded already; "
+            "merge into the model's bfloat16, float16 or float32 release"
+        )
+    updates = read_adapter(adapter_path)
+    _check_record(base_model_path, adapter_path)
+    shapes = {weight.name: weight.shape for weight in list_weights(weight_shards(base_model_path))}
+    matched = match_base(updates, shapes)
+    tied = [name for name in matched if any(f".{part}" in f".{name}" for part in TIED)]
+    if tied and config.get("tie_word_embeddings", True):
+        raise DataError(
+            f"the adapter changes {tied[0]}, but the base ties input and output embeddings (tie_word_embeddings), "
+            "so the merged model would differ from the trained one; train without lm_head and embed_tokens"
+        )
+    return matched
+
+
+def _check_record(base_model_path: Path, adapter_path: Path) -> None:
+    """Raise DataError when the adapter recorded another base."""
+    if not (adapter_path / ADAPTER_RECORD).is_file():
+        return
+    recorded = read_object(adapter_path / ADAPTER_RECORD).get("base_weights_sha256")
+    found = weights_fingerprint(base_model_path)
+    if recorded != found:
+        raise DataError(
+            f"the adapter was trained on weights {str(recorded)[:12]}, but {base_model_path} holds {found[:12]}; "
+            "give the base that it was trained on, or train again"
+        )
+
+
+def _write_model(config: StageConfig, source_path: Path, updates: Mapping[str, Update], output_path: Path) -> None:
+    """Weights, configuration, report; config.json comes last, so that a killed merge looks like no model."""
+    start = time.monotonic()
+    weights = list_weights(weight_shards(source_path))
+    main = _main_dtype(weights)
+    target, reason = _choose(config.dtype, main, bool(updates))
+    merge = Merge(updates, main, target)
+    try:
+        _write_weights(merge, weights, output_path, config.max_shard_bytes)
+    except OutOfRangeError as error:
+        if config.dtype != "auto":
+            raise
+        for path in output_path.glob("*.safetensors"):
+            path.unlink()
+        merge, reason = Merge(updates, main, "F32"), f"{error}"
+        _write_weights(merge, weights, output_path, config.max_shard_bytes)
+    report = _report(merge, weights, reason, time.monotonic() - start)
+    write_json(output_path / REPORT, report)
+    copy_files(source_path, output_path, (GENERATION_CONFIG,))
+    _write_config(source_path, output_path, DTYPES[merge.target] if merge.target != main else None)
+    if updates:
+        _say(report)
+
+
+def _main_dtype(weights: list[Weight]) -> str:
+    """The floating dtype that most bytes of the model are in; raises DataError when there is none."""
+    sizes = {d: sum(w.bytes for w in weights if w.dtype == d) for d in DTYPES}
+    main = max(sizes, key=lambda d: sizes[d])
+    if not sizes[main]:
+        raise DataError("the model has no floating-point weights; give an unquantised Hugging Face model")
+    return main
+
+
+def _choose(wanted: Dtype, main: str, merging: bool) -> tuple[str, str]:
+    """The safetensors dtype of the output, and why."""
+    if wanted != "auto":
+        return next(short for short, name in DTYPES.items() if name == wanted), "as configured"
+    if not merging:
+        return main, "nothing is merged, so it stays as it is"
+    if main == "BF16":
+        return "F16", "the base is bfloat16, whose 8 bits lose small updates; float16 has 11"
+    return ("F16" if main == "F16" else "F32"), f"the base is {DTYPES[main]}"
+
+
+def _write_weights(merge: Merge, weights: list[Weight], output_path: Path, max_shard_bytes: int) -> None:
+    output_path.mkdir(parents=True, exist_ok=True)
+    sources = {weight.name: weight for weight in weights}
+    plan = plan_shards([with_dtype(weight, merge.dtype_of(weight)) for weight in weights], max_shard_bytes)
+    with progress("merging tensors", len(weights)) as shown:
+        for name, stored in plan.items():
+            _write_shard(merge, [sources[weight.name] for weight in stored], output_path / name, shown)
+    write_index(output_path, plan)
+
+
+def _write_shard(merge: Merge, weights: list[Weight], path: Path, shown: Progress) -> None:
+    """One file; all its tensors lie in one shard of the source."""
+    with path.open("wb") as file, open_shard(weights[0].shard_path) as shard:
+        write_header(file, [with_dtype(weight, merge.dtype_of(weight)) for weight in weights])
+        for weight in weights:
+            for block in _stored_blocks(merge, weight, blocks(shard, weight)):
+                write_block(file, block)
+            shown.advance()
+
+
+def _stored_blocks(
+    merge: Merge, weight: Weight, source: Iterator[tuple[int, "torch.Tensor"]]
+) -> Iterator["torch.Tensor"]:
+    """The tensor's blocks as they are stored: copied, converted, or merged and rounded once."""
+    import torch
+
+    update, stored = merge.updates.get(weight.name), merge.dtype_of(weight)
+    if update and weight.dtype not in DTYPES:
+        raise DataError(f"the adapter changes {weight.name}, which is {weight.dtype}; use an unquantised base model")
+    squares, delta_squares = 0.0, 0.0
+    for start, block in source:
+        if not update and stored == weight.dtype:
+            yield block
+            continue
+        before = block.double()
+        merged = update.apply(before, start) if update else before
+        rounded = round_once(merged, getattr(torch, DTYPES[stored]))
+        _check_finite(weight.name, merged, rounded, bool(update), DTYPES[stored])
+        if update:
+            merge.survival.add(before, merged, rounded.double())
+            squares += float(before.flatten() @ before.flatten())
+            delta_squares += float((merged - before).square().sum())
+        yield rounded
+    if squares:
+        merge.largest = max(merge.largest, (math.sqrt(delta_squares / squares), weight.name))
+
+
+def _check_finite(name: str, merged: "torch.Tensor", rounded: "torch.Tensor", is_update: bool, dtype: str) -> None:
+    """Raise DataError for NaN or infinity in the sum, OutOfRangeError for a weight too large for the dtype."""
+    if rounded.isfinite().all():
+        return
+    if is_update and not merged.isfinite().all():
+        raise DataError(f"{name} is not finite after the sum; the adapter's training diverged: train it again")
+    if (merged.isfinite() & ~rounded.isfinite()).any():
+        largest = float(merged[merged.isfinite()].abs().max())
+        raise OutOfRangeError(f"{name} holds {largest:.3g}, beyond {dtype}; give --dtype float32 or bfloat16")
+
+
+def _report(merge: Merge, weights: list[Weight], reason: str, seconds: float) -> dict[str, Any]:
+    ratio, tensor = merge.largest
+    return {
+        "dtype": DTYPES[merge.target],
+        "base_dtype": DTYPES[merge.main],
+        "reason": reason,
+        "tensors": len(weights),
+        "tensors_merged": len(merge.updates),
+        "update_retained": {"projection": merge.survival.projection, "cosine": merge.survival.cosine},
+        "largest_relative_update": {"tensor": tensor or None, "ratio": ratio},
+        "seconds": round(seconds, 3),
+    }
+
+
+def _write_config(source_path: Path, output_path: Path, dtype: str | None) -> None:
+    """config.json byte for byte, or with its dtype fields set when the dtype changed."""
+    if dtype is None:
+        copy_files(source_path, output_path, ("config.json",))
+        return
+    config = read_object(source_path / "config.json")
+    for part in (config, config.get("text_config", {})):
+        part.update({key: dtype for key in ("dtype", "torch_dtype") if key in part})
+    (output_path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _say(report: Mapping[str, Any]) -> None:
+    kept = report["update_retained"]
+    say(f"merged {report['tensors_merged']} tensors into {report['dtype']} ({report['reason']})")
+    if kept["projection"] is None:
+        say("  the adapter changes nothing: its update is zero; was it trained?")
+        return
+    say(f"  {kept['projection']:.1%} of the update survived rounding (cosine {kept['cosine'] or 0:.3f})")
+    if kept["projection"] < WORTH_SAYING and report["dtype"] != "float32":
+        say("  much of the update was lost: merge with --dtype float32 and export f32, or train with a higher rate")
+
+
+if __name__ == "__main__":
+    from lpm_kernel.cli import main
+
+    main(["run", "merge", *sys.argv[1:]])

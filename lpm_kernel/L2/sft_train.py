@@ -1,0 +1,165 @@
+"""Fine-tune the base model on the owner's items: the answer and its end token carry the loss, the prompt does not.
+
+`--mode lora` writes an adapter; `--mode full` writes a whole model (for a model that is trained from scratch).
+Questions that are held out for the evaluation are left out, in whatever item they are asked.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+if __package__ is None:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from pydantic import Field
+
+from lpm_kernel.errors import DataError
+from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
+from lpm_kernel.progress import say
+from lpm_kernel.records import Prompt, read_jsonl, write_json
+from lpm_kernel.training.settings import TrainSettings
+
+
+class StageConfig(TrainSettings, SecondMeConfig):
+    """Settings of SFT; the defaults are the reference's, its learning rate for small models."""
+
+    mode: Literal["lora", "full"] = Field("lora", description="Train an adapter, or all weights.")
+    num_train_epochs: float = Field(3.0, gt=0, description="Passes over the items.")
+    learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
+    batch_size: int = Field(2, ge=1, description="Items per forward pass.")
+    lora_r: int = Field(8, ge=1, description="Rank of the LoRA adapter, on all linear layers.")
+    lora_alpha: int = Field(16, ge=1, description="LoRA's scale: the adapter counts alpha / r.")
+    lora_dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on the adapter's input, a probability.")
+
+
+def run(
+    config: StageConfig,
+    *,
+    base_model_path: Path,
+    training_data_path: Path,
+    adapter_path: Path,
+    work_path: Path,
+    held_out_path: Path | None = None,
+) -> None:
+    """Train and write an adapter, or with mode `full` a model, to `adapter_path`.
+
+    Raises DataError when no item is left to train on, DivergedError when the loss is no longer finite.
+    """
+    from lpm_kernel.training.checkpoints import binding_of, last_valid
+    from lpm_kernel.training.models import (
+        check_base,
+        choose_precision,
+        load_tokenizer,
+        quiet_libraries,
+        save_adapter,
+        save_full_model,
+    )
+
+    check_base(base_model_path)
+    quiet_libraries()
+    rows = _training_rows(config, training_data_path, held_out_path)
+    tokenizer = load_tokenizer(base_model_path)
+    features = _tokenized(tokenizer, rows, config.max_length)
+    weights = sorted(base_model_path.glob("*.safetensors"))
+    binding = binding_of(config.model_dump(), features, files=weights)
+    checkpoint = last_valid(work_path, binding)
+    if checkpoint is not None:
+        say(f"SFT continues from {checkpoint.name}")
+
+    trainer = _trainer(config, base_model_path, features, tokenizer, work_path, binding)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    save = save_adapter if config.mode == "lora" else save_full_model
+    save(trainer.model, adapter_path, base_model_path)
+    write_json(adapter_path / "training_log.json", trainer.state.log_history)
+    say(f"SFT done: {len(features)} items, {trainer.state.global_step} updates in {choose_precision(base_model_path, config.precision)}")
+
+
+def _training_rows(config: StageConfig, path: Path, held_out_path: Path | None) -> list[Prompt]:
+    rows, skipped = read_rows(path, config)
+    held_out = [] if held_out_path is None else list(read_jsonl(held_out_path, Prompt))
+    kept = without_questions(rows, held_out)
+    account = Counter(skipped, held_out=len(rows) - len(kept))
+    say(f"SFT items: {len(kept)} used; left out: {dict(sorted(account.items()))}")
+    if not kept:
+        raise DataError(f"{path} leaves no item to train on ({dict(account)}); add items with a question and an answer")
+    return kept
+
+
+def without_questions(rows: Iterable[Prompt], held_out: Iterable[Prompt]) -> list[Prompt]:
+    """The rows that ask none of the held-out questions, compared by the user's text, not by its answer."""
+    asked = {prompt.user for prompt in held_out}
+    return [row for row in rows if row.user not in asked]
+
+
+def _tokenized(tokenizer: Any, rows: Iterable[Prompt], max_length: int) -> list[dict[str, list[int]]]:
+    """input_ids and labels of each row that fits; labels are -100 on the prompt."""
+    from lpm_kernel.training.rendering import render
+
+    features, too_long = [], 0
+    for row in rows:
+        tokens = render(tokenizer, row.messages, row.reference)
+        if len(tokens.prompt) + len(tokens.answer) > max_length:
+            too_long += 1
+            continue
+        labels = [-100] * len(tokens.prompt) + tokens.answer
+        features.append({"input_ids": tokens.prompt + tokens.answer, "labels": labels})
+    if too_long:
+        say(f"SFT items longer than --max_length {max_length} tokens, left out: {too_long}")
+    if not features:
+        raise DataError(f"no item fits into --max_length {max_length} tokens; raise it")
+    return features
+
+
+def _trainer(
+    config: StageConfig,
+    base_model_path: Path,
+    features: list[dict[str, list[int]]],
+    tokenizer: Any,
+    work_path: Path,
+    binding: str,
+) -> Any:
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
+
+    from lpm_kernel.training.arguments import trainer_arguments
+    from lpm_kernel.training.callbacks import GuardGradients, GuardLoss, ShowProgress, silence
+    from lpm_kernel.training.checkpoints import MarkComplete
+    from lpm_kernel.training.models import choose_precision
+
+    class SftTrainer(GuardLoss, Trainer):
+        """transformers' Trainer that stops at a loss that is not finite."""
+
+    set_seed(config.seed)
+    precision = choose_precision(base_model_path, config.precision)
+    arguments = TrainingArguments(
+        **trainer_arguments(config, work_path, precision),
+        train_sampling_strategy="group_by_length",
+        remove_unused_columns=False,
+    )
+    trainer = SftTrainer(
+        model=_model(config, base_model_path, precision),
+        args=arguments,
+        train_dataset=features,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=None),
+        processing_class=tokenizer,
+        callbacks=[MarkComplete(binding), GuardGradients(), ShowProgress("SFT")],
+    )
+    silence(trainer)
+    return trainer
+
+
+def _model(config: StageConfig, base_model_path: Path, precision: str) -> Any:
+    from peft import get_peft_model
+
+    from lpm_kernel.training.models import load_model, lora_config
+
+    if config.mode == "full":
+        return load_model(base_model_path, "float32")
+    return get_peft_model(load_model(base_model_path, precision), lora_config(config))
+
+
+if __name__ == "__main__":
+    from lpm_kernel.cli import main
+
+    main(["run", "sft-train", *sys.argv[1:]])

@@ -1,0 +1,35 @@
+"""`lpm bio edit`: the owner's editor on the bio, with a template where there is none."""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+from lpm_kernel.errors import LpmError, UsageError
+from lpm_kernel.progress import say
+from lpm_kernel.workspace import write_atomically
+
+TEMPLATE = """## Who I am
+Name, age, where I live, who is close to me.
+
+## What I do
+Work, studies, projects.
+
+## What I care about
+Interests, habits, likes and dislikes, goals."""
+
+
+def edit(path: Path) -> None:
+    """Raises UsageError when no editor is set, LpmError when it fails; an untouched template is not kept."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if not editor:
+        raise UsageError(f"neither VISUAL nor EDITOR is set; set one, or write {path} in any editor")
+    fresh = not path.exists()
+    if fresh:
+        write_atomically(path, TEMPLATE)
+    code = subprocess.run([*shlex.split(editor), str(path)], check=False).returncode
+    if fresh and path.exists() and path.read_text(encoding="utf-8", errors="replace").strip() == TEMPLATE.strip():
+        path.unlink()
+        say("the template was not changed; no bio is kept")
+    if code:
+        raise LpmError(f"the editor {editor!r} ended with code {code}; the bio is as it left it")

@@ -1,0 +1,96 @@
+"""Run the chain or one step of it: skip what is made, publish what is whole, record what happened."""
+
+import gc
+import importlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from lpm_kernel.config import Config
+from lpm_kernel.errors import MissingInputError
+from lpm_kernel.pipeline import STEPS, Step, step_named
+from lpm_kernel.progress import clock, say
+from lpm_kernel.runs import Record, birth_of, recording
+from lpm_kernel.standing import forced_from, lacking_message, refuse_when_lacking, standing, wanted
+from lpm_kernel.workspace import Workspace
+
+
+def run_chain(
+    workspace: Workspace,
+    configs: Mapping[str, Config],
+    *,
+    until: str = STEPS[-1].name,
+    start: str | None = None,
+) -> None:
+    """Run what is not made, in order. `start` runs that step and all after it again.
+
+    Raises MissingInputError before anything runs when the owner must give something first.
+    """
+    with workspace.lock(), recording(workspace, configs) as record:
+        standings = forced_from(wanted(workspace, configs, until), start)
+        refuse_when_lacking(workspace, standings)
+        for number, (name, found) in enumerate(standings.items(), 1):
+            step = step_named(name)
+            if found.state == "done":  # until a step before it made something else
+                found = standing(step, workspace, configs[name])
+            say(f"[{number}/{len(standings)}] {name}: {found.reason}")
+            if found.state in ("done", "given"):
+                record.note(name, "done", outputs=outputs_of(step, workspace))
+            else:
+                run_step(step, workspace, configs[name], {}, record)
+
+
+def run_step(
+    step: Step,
+    workspace: Workspace,
+    config: Config,
+    overrides: Mapping[str, Path],
+    record: Record,
+) -> None:
+    """Run one stage on its paths and publish what it made. `overrides` are paths given by flags, by role."""
+    inputs = {role: overrides.get(role) or workspace.find(a) for role, a in step.needs.items()}
+    for role, path in inputs.items():
+        if path is None and role not in step.replaceable:
+            raise MissingInputError(lacking_message(step.needs[role], workspace))
+        if path is not None and not path.exists():
+            raise MissingInputError(f"{path} is not there (given as --{role}); check the path")
+    digests = {role: workspace.digest(path) for role, path in inputs.items() if path}
+    used = {role: overrides.get(role) or workspace.find(a) for role, a in step.uses.items()}
+    places = {role: overrides.get(role) or workspace.place(a) for role, a in step.makes.items()}
+    extra = {"work_path": workspace.work_path(step.name)} if step.resumes else {}
+    stage = importlib.import_module(step.module)
+    started = time.monotonic()
+    record.note(step.name, "running")
+    with workspace.building(places) as drafts:
+        stage.run(config, **inputs, **used, **drafts, **extra)
+        seconds = round(time.monotonic() - started, 2)
+        birth = birth_of(step.name, config, digests, seconds)
+        workspace.publish(drafts, places, birth)
+    record.note(step.name, "done", outputs=[str(p) for p in places.values()])
+    workspace.save_hashes()
+    say(f"  {step.name} took {clock(seconds)}")
+    gc.collect()
+
+
+def run_one(
+    step: Step,
+    workspace: Workspace,
+    configs: Mapping[str, Config],
+    overrides: Mapping[str, Path],
+) -> None:
+    """Run one step, and before it `prepare` when that is stale: it costs seconds and its lack would be a riddle."""
+    with workspace.lock(), recording(workspace, configs) as record:
+        first = STEPS[0]
+        wants = {r for r, a in step.needs.items() if a in first.makes.values() and r not in overrides}
+        if wants and step is not first:
+            found = standing(first, workspace, configs[first.name])
+            if found.state in ("pending", "stale"):
+                say(f"{first.name}: {found.reason}")
+                run_step(first, workspace, configs[first.name], {}, record)
+        say(f"{step.name}:")
+        run_step(step, workspace, configs[step.name], overrides, record)
+
+
+def outputs_of(step: Step, workspace: Workspace) -> list[str]:
+    """Paths of the step's outputs that are there."""
+    return [str(p) for a in step.makes.values() if (p := workspace.find(a))]

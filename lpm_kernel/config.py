@@ -1,0 +1,134 @@
+"""Settings: one pydantic field is the flag, the TOML key, the environment variable and the help line.
+
+Layers, later wins: field default < preset < `configs/lpm.toml` < environment < flags.
+A TOML table is a step's name (`[dpo-train]`), or `[common]` for keys that several steps share.
+The environment variable of `lora_r` of dpo-train is `LPM_DPO_TRAIN_LORA_R`; a common `seed` is `LPM_SEED`.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lpm_kernel.errors import ConfigError, UsageError
+
+COMMON = "common"
+RESERVED = {"LPM_WORKSPACE", "LPM_PRESET", "LPM_ENDPOINT_KEY"}
+"""Environment variables that name no setting of a step."""
+
+
+class Config(BaseModel):
+    """Base of every StageConfig: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    operational: ClassVar[frozenset[str]] = frozenset()
+    """Fields of this class that shape how the work is done but not its result: changing one makes nothing stale."""
+
+    @classmethod
+    def all_operational(cls) -> frozenset[str]:
+        """The operational fields of the class and its bases."""
+        return frozenset().union(*(vars(base).get("operational", ()) for base in cls.__mro__))
+
+
+C = TypeVar("C", bound=Config)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Settings of one origin: table -> key -> value."""
+
+    origin: str
+    tables: Mapping[str, Mapping[str, Any]]
+    preset: str = ""
+    """The preset that a settings file asks for."""
+
+
+def preset_names() -> list[str]:
+    """The presets that ship with the package."""
+    return sorted(p.name.removesuffix(".toml") for p in (resources.files("lpm_kernel") / "presets").iterdir())
+
+
+def preset_layer(name: str) -> Layer:
+    """A shipped preset; raises ConfigError with the nearest name."""
+    if name not in preset_names():
+        raise ConfigError(f"preset {name!r} does not exist{nearest(name, preset_names())}; known: {preset_names()}")
+    text = (resources.files("lpm_kernel") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    return Layer(f"preset {name}", tomllib.loads(text))
+
+
+def toml_layer(path: Path) -> Layer:
+    """A settings file; a missing file is an empty layer. Raises ConfigError with the line."""
+    if not path.is_file():
+        return Layer(str(path), {})
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Layer(str(path), tables, preset=str(tables.pop("preset", "")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+
+
+def environment_layer(kinds: Mapping[str, type[Config]], environ: Mapping[str, str] = os.environ) -> Layer:
+    """`LPM_...` variables; raises ConfigError for one that names no setting."""
+    known = {_variable(step, key): (step, key) for step, kind in kinds.items() for key in kind.model_fields}
+    known |= {_variable(COMMON, key): (COMMON, key) for key in _shared_keys(kinds)}
+    tables: dict[str, dict[str, Any]] = {}
+    for name in sorted(n for n in environ if n.startswith("LPM_") and n not in RESERVED):
+        if name not in known:
+            raise ConfigError(f"environment variable {name} names no setting{nearest(name, known)}; unset or rename it")
+        step, key = known[name]
+        tables.setdefault(step, {})[key] = environ[name]
+    return Layer("environment", tables)
+
+
+def check_layer(layer: Layer, kinds: Mapping[str, type[Config]]) -> None:
+    """Raise ConfigError for a table or key that names nothing, with the nearest right one."""
+    for table, keys in layer.tables.items():
+        if table != COMMON and table not in kinds:
+            raise ConfigError(f"{layer.origin}: table [{table}] is no step{nearest(table, [*kinds, COMMON])}")
+        if not isinstance(keys, Mapping):
+            raise ConfigError(f"{layer.origin}: {table!r} must be a table, [{table}], but is {keys!r}")
+        known = _shared_keys(kinds) if table == COMMON else set(kinds[table].model_fields)
+        for key in keys:
+            if key not in known:
+                raise ConfigError(f"{layer.origin}: [{table}] has no key {key!r}{nearest(key, known)}")
+
+
+def resolve(kind: type[C], step: str, layers: Iterable[Layer], flags: Mapping[str, Any]) -> C:
+    """The step's settings out of all layers; raises ConfigError or UsageError with the origin of a bad value."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        shared = {k: v for k, v in layer.tables.get(COMMON, {}).items() if k in kind.model_fields}
+        own = {**shared, **layer.tables.get(step, {})}
+        values |= own
+        origins |= dict.fromkeys(own, layer.origin)
+    values |= flags
+    origins |= {key: f"--{key.replace('_', '-')}" for key in flags}
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else "?"
+        wrong = UsageError if key in flags else ConfigError
+        raise wrong(f"{step}: {key} = {first.get('input')!r} ({origins.get(key, 'default')}): {first['msg']}") from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or nothing when no known name is close."""
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def _shared_keys(kinds: Mapping[str, type[Config]]) -> set[str]:
+    return {key for kind in kinds.values() for key in kind.model_fields}
+
+
+def _variable(step: str, key: str) -> str:
+    parts = [key] if step == COMMON else [step, key]
+    return "_".join(["LPM", *parts]).upper().replace("-", "_")

@@ -1,0 +1,80 @@
+"""The error tree. Each class is one sysexits code; the door (`cli.py`) prints the message and exits with it.
+
+LpmError                     70  our own defect, or one without a better class
+├── UsageError               64  a flag, key or value that we do not know
+├── DataError                65  the given data cannot be used
+├── MissingInputError        66  a file that a step needs is not there
+├── ServiceError             69  a server (model or judge) does not answer as it must
+├── DivergedError            70  training produced a loss that is not finite
+├── OutputError              73  a result cannot be created
+├── DiskError                74  the disk is full or failed while writing
+├── BusyError                75  another run holds the workspace; try again later
+├── PermissionDeniedError    77  a key is missing or was refused
+└── ConfigError              78  a settings file or environment variable is wrong
+
+Every message holds the value, what was expected, and the next move.
+"""
+
+
+class LpmError(Exception):
+    """Something that the person at the screen can act on."""
+
+    exit_code = 70
+
+
+class UsageError(LpmError):
+    """A flag, key or value that we do not know."""
+
+    exit_code = 64
+
+
+class DataError(LpmError):
+    """The given data cannot be used."""
+
+    exit_code = 65
+
+
+class MissingInputError(LpmError):
+    """A file that a step needs is not there."""
+
+    exit_code = 66
+
+
+class ServiceError(LpmError):
+    """A server (model or judge) does not answer as it must."""
+
+    exit_code = 69
+
+
+class DivergedError(LpmError):
+    """Training produced a loss that is not finite."""
+
+
+class OutputError(LpmError):
+    """A result cannot be created."""
+
+    exit_code = 73
+
+
+class DiskError(LpmError):
+    """The disk is full or failed while writing."""
+
+    exit_code = 74
+
+
+class BusyError(LpmError):
+    """Another run holds the workspace."""
+
+    exit_code = 75
+
+
+class PermissionDeniedError(LpmError):
+    """A key is missing or was refused."""
+
+    exit_code = 77
+
+
+class ConfigError(LpmError):
+    """A settings file or environment variable is wrong."""
+
+    exit_code = 78

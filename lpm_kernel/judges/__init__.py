@@ -1,0 +1,1 @@
+"""Answers -> Verdict, or none with its reason."""

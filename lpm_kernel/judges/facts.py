@@ -1,0 +1,46 @@
+"""The personal facts that an answer must hold: what the reference shares with the bio and the question does not tell.
+
+A fact is a word with a digit, or a capitalised word that does not merely open a sentence. It counts when the bio
+holds it too, so that a stranger's bio gives no facts. Scripts without capitals have no facts here, only chrF.
+"""
+
+import re
+from functools import lru_cache
+
+WORD = re.compile(r"\w[\w'’.:/-]*\w|\w")  # noqa: RUF001
+SENTENCE_END = re.compile(r"(?:^|[.!?:;\n\"“(]\s*)$")
+
+
+def facts_of(reference: str, bio: str, question: str) -> frozenset[str]:
+    """Case-folded facts of the reference that the bio confirms and the question does not give away."""
+    return (_marked_words(reference) & _bio_words(bio)) - _words(question)
+
+
+def coverage(answer: str, facts: frozenset[str]) -> float | None:
+    """Share of the facts that the answer states, 0 to 1; None when there is no fact to state."""
+    return len(facts & _words(answer)) / len(facts) if facts else None
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_bare(word) for word in WORD.findall(text))
+
+
+def _marked_words(text: str) -> frozenset[str]:
+    return frozenset(
+        _bare(match.group())
+        for match in WORD.finditer(text)
+        if any(c.isdigit() for c in match.group()) or _is_name(match, text)
+    )
+
+
+def _is_name(match: re.Match[str], text: str) -> bool:
+    return match.group()[0].isupper() and len(match.group()) > 1 and not SENTENCE_END.search(text[: match.start()])
+
+
+def _bare(word: str) -> str:
+    return re.sub(r"['’]s$", "", word).casefold()  # noqa: RUF001
+
+
+@lru_cache(maxsize=4)
+def _bio_words(bio: str) -> frozenset[str]:
+    return _words(bio)

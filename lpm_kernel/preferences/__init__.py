@@ -1,0 +1,1 @@
+"""Foreign rows -> our records, one file per family."""

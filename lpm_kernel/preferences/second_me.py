@@ -1,0 +1,214 @@
+"""Second-Me's `merged.json`: a JSON list of items in ten variants -> Prompt, rendered as SFT renders them.
+
+| variant     | told by                             | user text                         | target           |
+|-------------|-------------------------------------|-----------------------------------|------------------|
+| context     | no assistant, enhanced_request      | request                           | enhanced_request |
+| feedback    | no assistant, user_feedback         | request and expert's response     | user_feedback    |
+| bio_qa      | no assistant, query                 | query                             | answer           |
+| time_qa     | is_timeqa                           | `<|ME|>` user; system has the day | assistant        |
+| dated       | timestamp                           | `<|ME|>` user; empty system       | assistant        |
+| exact_day   | exact_day                           | `<|ME|>` user                     | assistant        |
+| diversity   | doc_id, entity_name, question_type  | user                              | assistant        |
+| memory      | user (preference QA and self QA)    | user                              | assistant        |
+
+Any of them may carry `score` and `reasoning` (a filtered file). Null and missing are the same.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from lpm_kernel.config import Config
+from lpm_kernel.errors import DataError, MissingInputError
+from lpm_kernel.hashing import key_of
+from lpm_kernel.records import Message, Prompt
+
+LEGACY_PREFIX = "<|ME|>"
+CONTROL_TOKEN = re.compile(r"<\|[^|<>\s]{1,40}\|>")
+"""Template tokens inside a text would be read as control by every server and tokenizer."""
+THINK = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*(?:<answer>(?P<answer>.*?)</answer>)?", re.DOTALL)
+
+MEMORY_SYSTEM = (
+    "You are {user_name}'s second self. You know {user_name}'s notes, experiences and habits. "
+    "Answer {user_name} helpfully, from these memories, and say so when they do not hold the answer."
+)
+CONTEXT_SYSTEM = (
+    "You are {user_name}'s second self. Rewrite the request that {user_name} is about to send to an expert, "
+    "and add what your memories of {user_name} hold that the expert should know."
+)
+FEEDBACK_SYSTEM = (
+    "You are {user_name}'s second self. Judge the expert's response to {user_name}'s request as {user_name} would, "
+    "from your memories, and say what suits and what is missing."
+)
+THINKING = " Think first, between <think> and </think>, and then answer."
+
+
+class SecondMeConfig(Config):
+    """How items are rendered; the SFT and the preference data must agree on every one of these."""
+
+    user_name: str = Field("User", min_length=1, description="The owner's name, as the prompts call them.")
+    memory_system: str = Field(MEMORY_SYSTEM, description="System prompt of questions; {user_name} is filled in.")
+    context_system: str = Field(CONTEXT_SYSTEM, description="System prompt of requests to be enriched.")
+    feedback_system: str = Field(FEEDBACK_SYSTEM, description="System prompt of feedback on an expert's response.")
+    thinking: bool = Field(False, description="The SFT model was trained to think first (CoT).")
+    max_item_chars: int = Field(24_000, ge=1, description="Longer items are skipped, in characters of all texts.")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One item before it becomes a Prompt."""
+
+    variant: str
+    system: str
+    user: str
+    target: str
+
+
+class SkippedItemError(Exception):
+    """An item that cannot be used; its argument is the reason code."""
+
+
+def read_rows(path: Path, config: SecondMeConfig) -> tuple[list[Prompt], Counter[str]]:
+    """All usable items in file order, and the skipped ones counted by reason: usable + skipped = items.
+
+    Raises MissingInputError, or DataError when the file is not a JSON list.
+    """
+    prompts: dict[str, Prompt] = {}
+    skipped: Counter[str] = Counter()
+    for row, item in enumerate(_load(path)):
+        try:
+            prompt = to_prompt(item, row, config)
+        except SkippedItemError as error:
+            skipped[str(error)] += 1
+            continue
+        if prompt.id in prompts:
+            skipped["duplicate"] += 1
+        prompts.setdefault(prompt.id, prompt)
+    return list(prompts.values()), skipped
+
+
+def to_prompt(item: object, row: int, config: SecondMeConfig) -> Prompt:
+    """One item as SFT renders it; raises SkippedItemError with a reason code."""
+    if not isinstance(item, dict):
+        raise SkippedItemError("not_an_object")
+    present = {key: value for key, value in item.items() if value is not None}
+    rendered = _render(present, config)
+    texts = (rendered.system, rendered.user, rendered.target)
+    if sum(map(len, texts)) > config.max_item_chars:
+        raise SkippedItemError("too_long")
+    messages = (Message(role="system", content=rendered.system), Message(role="user", content=rendered.user))
+    return Prompt(
+        id=key_of([m.model_dump() for m in messages], rendered.target)[:16],
+        row=row,
+        variant=rendered.variant,
+        messages=messages,
+        reference=rendered.target,
+        notes=_notes(present),
+        score=_score(present),
+    )
+
+
+def _load(path: Path) -> list[Any]:
+    if not path.is_file():
+        raise MissingInputError(f"{path} is not there; put the SFT data there, or try the demo: lpm pipeline --demo")
+    # A broken byte becomes a lone surrogate, so that only its own item is skipped.
+    text = path.read_bytes().decode("utf-8", errors="surrogateescape").removeprefix("\ufeff")
+    if not text.strip():
+        raise DataError(f"{path} is empty; expected a JSON list of items, as Second-Me writes it")
+    try:
+        items = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON ({error}); expected a list of items; write the file again") from None
+    if not isinstance(items, list):
+        raise DataError(f"{path} holds a JSON {type(items).__name__}; expected a list of items")
+    return items
+
+
+def _render(item: Mapping[str, Any], config: SecondMeConfig) -> Rendered:
+    name = config.user_name
+
+    def text(key: str, reason: str) -> str:
+        return _text(item, key, reason)
+
+    def system(template: str) -> str:
+        return template.replace("{user_name}", name) + (THINKING if config.thinking else "")
+
+    if "assistant" not in item and "enhanced_request" in item:
+        user = f"{name}'s request is: {text('user_request', 'no_question')}"
+        return Rendered("context", system(config.context_system), user, text("enhanced_request", "no_answer"))
+    if "assistant" not in item and item.keys() & {"user_feedback", "expert_response"}:
+        user = f"{name}'s request is: {text('user_request', 'no_question')}\n"
+        user += f"Expert's response is: {text('expert_response', 'no_question')}"
+        return Rendered("feedback", system(config.feedback_system), user, text("user_feedback", "no_answer"))
+    if "assistant" not in item and "query" in item:
+        target = text("answer", "no_answer") if config.thinking else _without_thinking(text("answer", "no_answer"))
+        return Rendered("bio_qa", system(config.memory_system), text("query", "no_question"), target)
+
+    user, target = text("user", "no_question"), text("assistant", "no_answer")
+    if item.get("is_timeqa"):
+        today = f"You are a helpful assistant.\n\nToday’s date is {_stamp(item, 'timestamp')}"  # noqa: RUF001
+        return Rendered("time_qa", today, LEGACY_PREFIX + user, target)
+    if "timestamp" in item:
+        return Rendered("dated", "", LEGACY_PREFIX + user, target)
+    if "exact_day" in item:
+        return Rendered("exact_day", "You are a helpful assistant.", LEGACY_PREFIX + user, target)
+    variant = "diversity" if item.keys() & {"doc_id", "entity_name", "question_type"} else "memory"
+    return Rendered(variant, system(config.memory_system), user, target)
+
+
+def _text(item: Mapping[str, Any], key: str, missing: str) -> str:
+    """A field's text; raises SkippedItemError when it is missing, empty, or not sound text."""
+    value = item.get(key)
+    if value is None:
+        raise SkippedItemError(missing)
+    if not isinstance(value, str):
+        raise SkippedItemError("not_text")
+    if not value.strip() or value.strip() in {"None", "null"}:
+        raise SkippedItemError(missing)
+    if any("\ud800" <= character <= "\udfff" for character in value) or "\x00" in value:
+        raise SkippedItemError("broken_unicode")
+    bare = value.removeprefix(LEGACY_PREFIX)
+    if CONTROL_TOKEN.search(bare):
+        raise SkippedItemError("control_token")
+    return bare.strip("\n")
+
+
+def _stamp(item: Mapping[str, Any], key: str) -> str:
+    value = item.get(key)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return _text(item, key, "no_timestamp")
+
+
+def _without_thinking(answer: str) -> str:
+    match = THINK.match(answer)
+    if match is None:
+        return answer
+    bare = match["answer"] if match["answer"] is not None else answer[match.end() :]
+    if not bare.strip():
+        raise SkippedItemError("no_answer")
+    return bare.strip()
+
+
+def _notes(item: Mapping[str, Any]) -> tuple[str, ...]:
+    value = item.get("doc_id")
+    ids = value if isinstance(value, list) else [value]
+    return tuple(str(note) for note in ids if isinstance(note, str | int) and _is_clean(str(note)))
+
+
+def _is_clean(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _score(item: Mapping[str, Any]) -> float | None:
+    value = item.get("score")
+    try:
+        return None if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""A model answering on loopback, and the client that asks it."""

@@ -1,0 +1,73 @@
+"""Ask a llama.cpp server what it makes of a conversation: the rendered prompt, its token ids, the greedy answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lpm_kernel.errors import ServiceError
+from lpm_kernel.serving.endpoint import Endpoint
+
+TIMEOUT_S = 600.0
+TOP = 10
+"""Tokens whose log-probability is asked for."""
+
+Conversation = Sequence[dict[str, str]]
+
+@dataclass(frozen=True)
+class Answer:
+    """A greedy answer with what the server thought of its first token."""
+
+    text: str
+    ids: list[int]
+    first: dict[int, float]
+    """Token id -> natural logarithm of its probability, for the TOP likeliest first tokens."""
+
+
+class ControlRoutes:
+    """Questions to llama.cpp's own routes. Use as a context manager; every method raises ServiceError."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        import requests
+
+        self._endpoint = endpoint
+        self._root = endpoint.base_url.removesuffix("/v1")
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers["Authorization"] = f"Bearer {endpoint.api_key}"
+
+    def __enter__(self) -> "ControlRoutes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
+    def render(self, conversation: Conversation) -> str:
+        """The prompt as the server's template engine writes it, without a leading BOS that tokenizing adds."""
+        return str(self._post("/apply-template", {"messages": list(conversation)})["prompt"])
+
+    def token_ids(self, prompt: str) -> list[int]:
+        """Ids of a rendered prompt, tokenized as the chat route does: special tokens added and parsed."""
+        body = {"content": prompt, "add_special": True, "parse_special": True}
+        return list(self._post("/tokenize", body)["tokens"])
+
+    def greedy(self, conversation: Conversation, max_tokens: int) -> Answer:
+        """The answer of the chat route at temperature 0."""
+        greedy = {"temperature": 0, "top_k": 1, "repeat_penalty": 1.0, "cache_prompt": False}
+        body = {"messages": list(conversation), "max_tokens": max_tokens, "logprobs": True, "top_logprobs": TOP}
+        choice = self._post("/v1/chat/completions", {**body, **greedy})["choices"][0]
+        steps = (choice.get("logprobs") or {}).get("content") or []
+        first = {int(top["id"]): float(top["logprob"]) for step in steps[:1] for top in step["top_logprobs"]}
+        return Answer(choice["message"].get("content") or "", [int(step["id"]) for step in steps], first)
+
+    def _post(self, route: str, body: dict[str, Any]) -> Any:
+        import requests
+
+        try:
+            reply = self._session.post(self._root + route, json=body, timeout=TIMEOUT_S)
+            if reply.ok:
+                return reply.json()
+            said = f"{reply.status_code} {reply.text[:300]}"
+        except (requests.RequestException, ValueError) as error:
+            said = str(error)
+        trouble = self._endpoint.trouble()
+        raise ServiceError(f"{self._root}{route}: {said}; {trouble or 'see the log of the server, and start again'}")

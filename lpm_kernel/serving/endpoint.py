@@ -1,0 +1,56 @@
+"""Where a model answers, and the settings that say which server that is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import Field
+
+from lpm_kernel.config import Config
+
+ENDPOINT_KEY = "LPM_ENDPOINT_KEY"
+"""Environment variable with the key of the configured endpoint or of the server on the port."""
+
+
+class ServingConfig(Config):
+    """How the model is served."""
+
+    operational = frozenset({"engine", "slots", "threads", "port", "start_timeout_s"})
+
+    engine: Literal["auto", "llama-server", "xllamacpp"] = Field(
+        "auto", description="Our own server: a llama-server binary, xllamacpp, or auto: the first that works here."
+    )
+    endpoint: str = Field(
+        "", description="Base URL of an OpenAI-compatible server to ask instead, such as http://10.0.0.2:8000/v1."
+    )
+    endpoint_model: str = Field("", description="Model to ask that endpoint for; empty: the first that it lists.")
+    slots: int = Field(12, ge=1, le=256, description="Answers written at the same time.")
+    slot_tokens: int = Field(4096, ge=64, description="Context of one slot, in tokens; at most the model's own.")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of our own server; 0: by cores and model size.")
+    port: int = Field(8080, ge=1, le=65535, description="Port of a server that you started, else of our own.")
+    start_timeout_s: float = Field(180, gt=0, description="Longest wait for a server to load its model, in seconds.")
+
+
+def _no_trouble() -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server that answers, with all that a client needs."""
+
+    base_url: str
+    """Such as http://127.0.0.1:8080/v1."""
+    api_key: str = field(repr=False)
+    model: str
+    slots: int
+    """Requests that the server works on at once; n choices take n slots."""
+    engine: str
+    ours: bool
+    """Started by us, and stopped by us."""
+    key_name: str = "OPENAI_API_KEY"
+    """Environment variable to set when the key is refused."""
+    pid: int | None = None
+    """Process id of our own server."""
+    trouble: Callable[[], str] = field(default=_no_trouble, repr=False, compare=False)
+    """What befell our own server, with the end of its log; empty while it lives."""

@@ -1,0 +1,86 @@
+"""A server process that is ours: its own group, no terminal, output to a file, dead when we are."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+GUARD = Path(__file__).with_name("parent_guard.py")
+GRACE_S = 5.0
+"""From terminate to kill."""
+TAIL_LINES = 12
+TAIL_BYTES = 8192
+LIKELY_CAUSES = {
+    "SIGILL": "the binary was built for another processor",
+    "SIGKILL": "most likely out of memory: fewer --slots or --slot-tokens, or a smaller model",
+    "SIGSEGV": "the binary is broken on this processor",
+}
+
+
+class Child:
+    """Start with the constructor, always end with `stop`; `log_path` is appended to."""
+
+    def __init__(self, name: str, program: Sequence[str], environ: Mapping[str, str], log_path: Path) -> None:
+        self.name, self.log_path = name, log_path
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        guard = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid())]
+        with log_path.open("ab") as log:
+            self._log_start = log.tell()
+            self._popen = subprocess.Popen(
+                [*guard, *program],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(environ),
+                process_group=0,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id, and the id of its group."""
+        return self._popen.pid
+
+    def trouble(self, wait_s: float = 0.0) -> str:
+        """How it died, with the end of its log; empty while it lives. Waits up to wait_s for a death under way."""
+        try:
+            code = self._popen.wait(wait_s) if wait_s else self._popen.poll()
+        except subprocess.TimeoutExpired:
+            code = None
+        return "" if code is None else f"the model server ({self.name}, pid {self.pid}) {_fate(code)}; {self.log_end()}"
+
+    def log_end(self) -> str:
+        """Where the log is and how it ends, this process's lines only."""
+        with self.log_path.open("rb") as log:
+            log.seek(max(self._log_start, self.log_path.stat().st_size - TAIL_BYTES))
+            lines = log.read().decode("utf-8", errors="replace").strip().splitlines()[-TAIL_LINES:]
+        ending = "\n".join(f"  | {line[:300]}" for line in lines)
+        return f"its log {self.log_path} ends:\n{ending}" if lines else f"its log {self.log_path} is empty"
+
+    def stop(self) -> None:
+        """Terminate the group, kill what is left after GRACE_S, and reap. Safe to call twice."""
+        try:
+            if self._popen.poll() is None:
+                self._signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._popen.wait(GRACE_S)
+        finally:
+            self._signal(signal.SIGKILL)
+            self._popen.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):  # the whole group is gone already
+            os.killpg(self.pid, number)
+
+
+def _fate(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    cause = LIKELY_CAUSES.get(name)
+    return f"died of {name}" + (f" ({cause})" if cause else "")

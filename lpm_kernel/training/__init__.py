@@ -1,0 +1,1 @@
+"""What SFT and DPO training share."""

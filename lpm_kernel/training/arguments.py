@@ -1,0 +1,36 @@
+"""TrainSettings -> the arguments of transformers' Trainer, in one place for both trainings."""
+
+from pathlib import Path
+from typing import Any
+
+from lpm_kernel.training.settings import TrainSettings
+
+
+def trainer_arguments(settings: TrainSettings, work_path: Path, precision: str) -> dict[str, Any]:
+    """Keyword arguments that TrainingArguments and DPOConfig share."""
+    import torch
+
+    return {
+        "output_dir": str(work_path),
+        "num_train_epochs": settings.num_train_epochs,
+        "learning_rate": settings.learning_rate,
+        "per_device_train_batch_size": settings.batch_size,
+        "per_device_eval_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "max_grad_norm": settings.max_grad_norm,
+        "weight_decay": settings.weight_decay,
+        "warmup_steps": settings.warmup_ratio,
+        "lr_scheduler_type": "cosine",
+        "activation_checkpointing": settings.gradient_checkpointing,
+        "bf16": precision == "bfloat16",
+        "use_cpu": not torch.cuda.is_available(),
+        "seed": settings.seed,
+        "logging_steps": settings.logging_steps,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": settings.save_steps,
+        "save_total_limit": 2,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "report_to": "none",
+        "disable_tqdm": True,
+    }

@@ -1,0 +1,106 @@
+"""What transformers makes of a conversation: rendered prompt, token ids, greedy answer. The measure for others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lpm_kernel.training.models import load_model
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH = 8
+"""Prompts answered at once."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One conversation as the trained model sees it."""
+
+    name: str
+    """For error messages: which prompt this is, without its text."""
+    conversation: list[dict[str, str]]
+    text: str
+    bos: str
+    """What the text may begin with, and what a server may add by itself instead; often empty."""
+    ids: list[int]
+    normalized: bool
+    """The tokenizer's normalizer leaves the text as it is; llama.cpp has none for BPE."""
+
+
+@dataclass(frozen=True)
+class GreedyAnswer:
+    """Up to the end token, which is left out."""
+
+    text: str
+    ids: list[int]
+    first: "torch.Tensor"
+    """(vocabulary,) natural log-probabilities of the first token, fp32."""
+
+
+def render_prompt(tokenizer: Any, name: str, conversation: list[dict[str, str]]) -> Rendered:
+    """The prompt with the generation prompt, as training renders it."""
+    text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+    ids = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
+    normalizer = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
+    contents = [turn["content"] for turn in conversation]
+    normalized = normalizer is None or all(normalizer.normalize_str(content) == content for content in contents)
+    return Rendered(name, conversation, text, tokenizer.bos_token or "", ids, normalized)
+
+
+def greedy_answers(
+    model_path: Path, tokenizer: Any, prompts: Sequence[Rendered], max_tokens: int
+) -> list[GreedyAnswer]:
+    """The likeliest answers, in fp32, of at most max_tokens each."""
+    model = load_model(model_path, "float32").eval()
+    chunks = [prompts[start : start + BATCH] for start in range(0, len(prompts), BATCH)]
+    return [answer for chunk in chunks for answer in _answer(model, tokenizer, chunk, max_tokens)]
+
+
+def _answer(model: Any, tokenizer: Any, prompts: Sequence[Rendered], max_tokens: int) -> list[GreedyAnswer]:
+    import torch
+    from transformers import GenerationConfig
+
+    longest = max(len(prompt.ids) for prompt in prompts)
+    padded = [[tokenizer.pad_token_id] * (longest - len(p.ids)) + p.ids for p in prompts]
+    mask = [[0] * (longest - len(p.ids)) + [1] * len(p.ids) for p in prompts]
+    ends = _end_ids(model, tokenizer)
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False,
+        max_new_tokens=max_tokens,
+        repetition_penalty=1.0,
+        eos_token_id=sorted(ends),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    first: list[torch.Tensor] = []
+
+    def keep_first(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """scores: (batch, vocabulary), the logits of one step."""
+        if not first:
+            first.append(scores.float().log_softmax(-1))
+        return scores
+
+    with torch.inference_mode():
+        made = model.generate(
+            input_ids=torch.tensor(padded),
+            attention_mask=torch.tensor(mask),
+            generation_config=settings,
+            logits_processor=[keep_first],
+        )
+    answers = [until_end(row, ends) for row in made[:, longest:].tolist()]
+    return [
+        GreedyAnswer(tokenizer.decode(ids, skip_special_tokens=True), ids, log_probs)
+        for ids, log_probs in zip(answers, first[0], strict=True)
+    ]
+
+
+def until_end(ids: Sequence[int], ends: set[int]) -> list[int]:
+    """The ids before the first end token."""
+    return list(ids[: next((i for i, id_ in enumerate(ids) if id_ in ends), len(ids))])
+
+
+def _end_ids(model: Any, tokenizer: Any) -> set[int]:
+    named = model.generation_config.eos_token_id
+    listed = named if isinstance(named, list) else [named]
+    return {id_ for id_ in (*listed, tokenizer.eos_token_id) if id_ is not None}

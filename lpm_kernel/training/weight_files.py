@@ -1,0 +1,134 @@
+"""Weights of any size, tensor by tensor: read from safetensors shards through mmap, written as a stream.
+
+File format: https://github.com/huggingface/safetensors#format (8 bytes little-endian header length, JSON header, data).
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from lpm_kernel.errors import DataError
+from lpm_kernel.training.model_files import INDEX, WEIGHTS
+
+if TYPE_CHECKING:
+    import torch
+
+ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Floating dtypes as safetensors and as torch name them."""
+BLOCK_ITEMS = 1 << 20
+"""Weights worked on at once: 8 MB in fp64."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One tensor of a model: where it lies, its safetensors dtype and its shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    shard_path: Path
+
+    @property
+    def bytes(self) -> int:
+        """Size of the data."""
+        return ITEM_BYTES[self.dtype] * math.prod(self.shape)
+
+
+def list_weights(shards: Sequence[Path]) -> list[Weight]:
+    """All tensors of the shards; raises DataError for a broken file, or a dtype that is no plain number."""
+    weights: list[Weight] = []
+    for path in shards:
+        with open_shard(path) as shard:
+            for name in shard.keys():  # noqa: SIM118 - a safe_open handle is no mapping
+                tensor = shard.get_slice(name)
+                weights.append(Weight(name, tensor.get_dtype(), tuple(tensor.get_shape()), path))
+    for weight in weights:
+        if weight.dtype not in ITEM_BYTES:
+            raise DataError(
+                f"{weight.shard_path.name}: {weight.name} is {weight.dtype}, a quantised model; "
+                "use the model's bfloat16, float16 or float32 release"
+            )
+    return weights
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[Any]:
+    """A safe_open handle (untyped there), which reads through mmap; raises DataError when it is cut or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        handle = safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise DataError(f"{path} is cut or damaged ({error}); fetch or make the model again") from None
+    with handle as shard:
+        yield shard
+
+
+def blocks(shard: Any, weight: Weight) -> Iterator[tuple[int, "torch.Tensor"]]:
+    """(first row, rows of the tensor) of at most about BLOCK_ITEMS items; a scalar is one row."""
+    if not weight.shape:
+        yield 0, shard.get_tensor(weight.name)
+        return
+    tensor = shard.get_slice(weight.name)
+    rows = max(1, BLOCK_ITEMS // max(1, math.prod(weight.shape[1:])))
+    for start in range(0, weight.shape[0], rows):
+        yield start, tensor[start : start + rows]
+
+
+def plan_shards(weights: Sequence[Weight], max_shard_bytes: int) -> dict[str, list[Weight]]:
+    """File name -> its tensors: the boundaries of the source stay, and no file exceeds the bound (one tensor may)."""
+    shards: list[list[Weight]] = []
+    for weight in weights:
+        room = shards and shards[-1][-1].shard_path == weight.shard_path
+        if room and sum(w.bytes for w in shards[-1]) + weight.bytes <= max_shard_bytes:
+            shards[-1].append(weight)
+        else:
+            shards.append([weight])
+    if len(shards) == 1:
+        return {WEIGHTS: _aligned(shards[0])}
+    return {f"model-{i:05}-of-{len(shards):05}.safetensors": _aligned(shard) for i, shard in enumerate(shards, 1)}
+
+
+def write_header(file: BinaryIO, weights: Sequence[Weight]) -> None:
+    """The header of a shard whose tensors' bytes follow in this order."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for weight in weights:
+        span = [offset, offset + weight.bytes]
+        header[weight.name] = {"dtype": weight.dtype, "shape": weight.shape, "data_offsets": span}
+        offset += weight.bytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+
+
+def write_block(file: BinaryIO, block: "torch.Tensor") -> None:
+    """The raw little-endian bytes of a tensor of any dtype."""
+    import torch
+
+    file.write(block.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def write_index(model_path: Path, plan: dict[str, list[Weight]]) -> None:
+    """model.safetensors.index.json, where there is more than one shard."""
+    if len(plan) == 1:
+        return
+    weight_map = {weight.name: name for name, weights in plan.items() for weight in weights}
+    total = sum(weight.bytes for weights in plan.values() for weight in weights)
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    (model_path / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def with_dtype(weight: Weight, dtype: str) -> Weight:
+    """The same tensor in another safetensors dtype."""
+    return replace(weight, dtype=dtype)
+
+
+def _aligned(weights: list[Weight]) -> list[Weight]:
+    """Widest items first, so that each tensor starts at a multiple of its item size."""
+    return sorted(weights, key=lambda weight: -ITEM_BYTES[weight.dtype])

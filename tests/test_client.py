@@ -1,0 +1,200 @@
+"""The chat client against the scripted server: what is answered, what is tried again, what ends, and what it tells."""
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from scripted_server import BEHAVIOURS, Call, Reply, ScriptedServer, model, refuse
+
+from lpm_kernel.errors import PermissionDeniedError, ServiceError
+from lpm_kernel.records import Message
+from lpm_kernel.serving import client
+from lpm_kernel.serving.client import ChatClient, Completion, RefusedError
+from lpm_kernel.serving.endpoint import Endpoint
+
+KEY = "sk-canary-4f1b"
+QUESTION = (Message(role="system", content="You know Ada."), Message(role="user", content="Where does Ada live?"))
+SCHEMA = {"type": "object", "properties": {"verdict": {"enum": ["first", "second"]}}, "required": ["verdict"]}
+PASSING = ["500-twice", "429", "reset-twice", "cut-once", "stall-once"]
+STAYING = ["500", "reset", "cut", "half", "html", "no-choices", "stall", "drip"]
+ENDING = [*STAYING, "401", "403", "404", "429-day", "echo-key"]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    monkeypatch.setattr(client, "FIRST_WAIT_S", 0.01)
+    with ScriptedServer(api_key=KEY) as started:
+        yield started
+
+
+def with_client(base_url: str, talk: Callable[[ChatClient], Any], **more: Any) -> Any:
+    """Run one conversation with a client of its own."""
+    endpoint = Endpoint(base_url, KEY, "scripted", 4, "scripted", ours=False, key_name="THE_KEY")
+    settings = {"timeout_s": 1.0, "max_in_flight": 4, "attempts": 3, **more}
+
+    async def run() -> Any:
+        async with ChatClient(endpoint, **settings) as opened:
+            return await talk(opened)
+
+    return asyncio.run(run())
+
+
+def ask(base_url: str, *, timeout_s: float = 1.0, **settings: Any) -> list[Completion]:
+    asked = {"temperature": 0.7, "max_tokens": 32, "seed": 7, **settings}
+    found: list[Completion] = with_client(base_url, lambda c: c.chat(QUESTION, **asked), timeout_s=timeout_s)
+    return found
+
+
+def test_choice_j_is_what_seed_plus_j_gives(server: ScriptedServer) -> None:
+    together = ask(server.base_url, n=3)
+    alone = [ask(server.base_url, seed=7 + j)[0] for j in range(3)]
+    assert together == alone
+    assert len({c.text for c in together}) == 3
+
+
+@pytest.mark.parametrize("behaviour", ["no-n", "n-ignored"])
+def test_an_endpoint_without_n_gives_the_same_answers_and_is_asked_for_n_only_once(
+    server: ScriptedServer, behaviour: str
+) -> None:
+    async def twice(opened: ChatClient) -> list[list[Completion]]:
+        return [await opened.chat(QUESTION, n=3, temperature=0.7, max_tokens=32, seed=7) for _ in range(2)]
+
+    first, second = with_client(server.url(behaviour), twice)
+    assert first == second == ask(server.base_url, n=3)
+    assert [call.n for call in server.calls if call.behaviour == behaviour].count(3) == 1
+
+
+@pytest.mark.parametrize("behaviour", PASSING)
+def test_a_fault_that_passes_changes_nothing(server: ScriptedServer, behaviour: str) -> None:
+    assert ask(server.url(behaviour)) == ask(server.base_url)
+
+
+@pytest.mark.parametrize("behaviour", STAYING)
+def test_a_fault_that_stays_ends_after_the_attempts(server: ScriptedServer, behaviour: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(ServiceError, match="3 attempts"):
+        ask(server.url(behaviour), timeout_s=0.3)
+    assert len(server.calls) == 3
+    assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize("behaviour", ["401", "403"])
+def test_a_refused_key_names_the_variable_and_is_not_tried_again(server: ScriptedServer, behaviour: str) -> None:
+    with pytest.raises(PermissionDeniedError, match="THE_KEY"):
+        ask(server.url(behaviour), n=3, json_schema=SCHEMA)
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize("behaviour", ENDING)
+def test_no_error_tells_the_key(server: ScriptedServer, behaviour: str) -> None:
+    with pytest.raises((ServiceError, PermissionDeniedError)) as caught:
+        ask(server.url(behaviour), timeout_s=0.1)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_retry_after_is_obeyed(server: ScriptedServer) -> None:
+    start = time.monotonic()
+    ask(server.url("429"))
+    assert time.monotonic() - start >= 1
+
+
+def test_a_server_that_asks_for_a_day_ends_the_run_at_once(server: ScriptedServer) -> None:
+    with pytest.raises(ServiceError, match="86400 s"):
+        ask(server.url("429-day"))
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize("value", ["Fri, 31 Dec 1999 23:59:59 GMT", "0", "-3"])
+def test_a_time_that_is_over_is_no_wait(value: str) -> None:
+    assert client._retry_after_s(value) == 0
+
+
+@pytest.mark.parametrize("value", [None, "soon", "", "Fri, 99 Dec"])
+def test_an_unreadable_retry_after_is_none(value: str | None) -> None:
+    assert client._retry_after_s(value) is None
+
+
+def test_an_endpoint_without_schemas_is_asked_without_from_then_on(server: ScriptedServer) -> None:
+    async def twice(opened: ChatClient) -> bool:
+        for _ in range(2):
+            await opened.chat(QUESTION, temperature=0, max_tokens=32, json_schema=SCHEMA)
+        return opened.structured
+
+    assert with_client(server.url("no-schema"), twice) is False
+    assert ["response_format" in call.body for call in server.calls] == [True, False, False]
+
+
+def test_a_prompt_that_is_refused_for_itself_costs_no_feature(server: ScriptedServer) -> None:
+    def too_long(call: Call) -> Reply:
+        return refuse(400, "exceeds the available context size") if "long" in call.user else model(call)
+
+    async def talk(opened: ChatClient) -> tuple[bool, int]:
+        long = [Message(role="user", content="long")]
+        with pytest.raises(RefusedError, match="context size"):
+            await opened.chat(long, n=2, temperature=0, max_tokens=8, json_schema=SCHEMA)
+        return opened.structured, len(await opened.chat(QUESTION, n=2, temperature=0, max_tokens=8))
+
+    with ScriptedServer(too_long) as own:
+        assert with_client(own.base_url, talk) == (True, 2)
+        assert own.calls[-1].n == 2
+
+
+def test_newer_endpoints_get_the_newer_name_of_max_tokens() -> None:
+    def newer(call: Call) -> Reply:
+        old = "max_tokens" in call.body
+        return refuse(400, "Unsupported parameter: use max_completion_tokens instead") if old else model(call)
+
+    with ScriptedServer(newer) as own:
+        ask(own.base_url)
+        assert own.calls[-1].body["max_completion_tokens"] == 32
+
+
+def test_a_missing_finish_reason_is_unknown(server: ScriptedServer) -> None:
+    assert ask(server.url("no-finish"))[0].finish_reason == "unknown"
+    assert ask(server.url("model-cut"))[0].finish_reason == "length"
+
+
+def test_a_reply_of_ten_megabytes_arrives_whole(server: ScriptedServer) -> None:
+    assert len(ask(server.url("judge-huge"), timeout_s=20)[0].text) > 10_000_000
+
+
+def test_no_more_than_the_allowed_requests_are_in_flight() -> None:
+    now, most = [], [0]
+
+    def watched(call: Call) -> Reply:
+        now.append(call.key)
+        most[0] = max(most[0], len(now))
+        time.sleep(0.02)
+        now.pop()
+        return model(call)
+
+    async def crowd(opened: ChatClient) -> None:
+        asked = (opened.chat(QUESTION, temperature=1, max_tokens=8, seed=i) for i in range(20))
+        await asyncio.gather(*asked)
+
+    with ScriptedServer(watched) as own:
+        with_client(own.base_url, crowd, max_in_flight=3, timeout_s=10)
+    assert most[0] == 3
+
+
+def test_a_proxy_is_not_asked_for_loopback(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert ask(server.base_url)
+
+
+def test_a_password_in_the_url_is_not_shown() -> None:
+    with pytest.raises(ServiceError) as caught:
+        ask("http://ada:hunter2@127.0.0.1:9/v1")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_every_behaviour_of_the_scripted_server_ends(server: ScriptedServer) -> None:
+    for name in BEHAVIOURS.keys() - {"judge-huge", "stall", "drip"}:
+        try:
+            ask(server.url(name), timeout_s=0.5)
+        except (ServiceError, PermissionDeniedError):
+            continue
