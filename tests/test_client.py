@@ -1,9 +1,11 @@
 """The chat client against the scripted server: what is answered, what is tried again, what ends, and what it tells."""
 
 import asyncio
+import json
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,3 +200,13 @@ def test_every_behaviour_of_the_scripted_server_ends(server: ScriptedServer) -> 
             ask(server.url(name), timeout_s=0.5)
         except (ServiceError, PermissionDeniedError):
             continue
+
+
+def test_the_scripted_server_tells_each_repeated_call_and_logs_before_it_answers(tmp_path: Path) -> None:
+    log_path = tmp_path / "calls.jsonl"
+    with ScriptedServer(log_path=log_path) as own:
+        for seed in (1, 2, 2):
+            ask(own.base_url, seed=seed)
+        assert list(own.repeats().values()) == [2]
+    keys = [json.loads(line)["key"] for line in log_path.read_text().splitlines()]
+    assert len(keys) == 3 and keys[1] == keys[2] != keys[0]

@@ -10,13 +10,14 @@ from pathlib import Path
 if __package__ is None:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+import errno
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,16 +26,22 @@ from lpm_kernel.progress import say
 from lpm_kernel.records import Prompt, read_jsonl, write_json
 from lpm_kernel.serving.control_routes import Answer, ControlRoutes
 from lpm_kernel.serving.converter import converting, find_converter
+from lpm_kernel.serving.endpoint import ServingConfig
 from lpm_kernel.serving.gguf_check import check_gguf
 from lpm_kernel.serving.hostile_texts import HOSTILE
-from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.llama_cpp import serve
 from lpm_kernel.training.model_files import read_model_config, read_object, weight_shards
+from lpm_kernel.training.reference_answers import (
+    GreedyAnswer,
+    Rendered,
+    end_ids,
+    greedy_answers,
+    render_prompt,
+    until_end,
+)
 from lpm_kernel.training.weight_files import list_weights
 
-if TYPE_CHECKING:
-    from lpm_kernel.training.reference_answers import GreedyAnswer, Rendered
-
+DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 SLOTS = 4
 """Enough to compare with, and small in memory."""
 
@@ -62,9 +69,11 @@ class StageConfig(ServingConfig):
 class Reference:
     """What transformers makes of the prompts."""
 
-    prompts: "list[Rendered]"
-    answers: "list[GreedyAnswer]"
+    prompts: list[Rendered]
+    answers: list[GreedyAnswer]
     """Of the first prompts, as many as are compared."""
+    ends: set[int]
+    """Token ids that end an answer."""
     chat_template: str
     vocabulary: int
 
@@ -98,7 +107,7 @@ def run(
     """
     start = time.monotonic()
     conversations = _conversations(config, prompts_path)
-    tokenizer_file = _check_model(model_path)
+    _check_model(model_path)
     converter_path = find_converter(config.converter_path)
     work_path.mkdir(parents=True, exist_ok=True)
     with _complete_or_absent(gguf_path, report_path):
@@ -108,7 +117,6 @@ def run(
             gguf_path,
             outtype=config.outtype,
             converter_path=converter_path,
-            tokenizer=tokenizer_file,
             log_path=work_path / "convert.log",
         ) as conversion:
             reference = _reference(config, model_path, conversations)
@@ -130,8 +138,10 @@ def check_fidelity(
         compared = [_check_prompt(routes, prompt) for prompt in reference.prompts]
         with ThreadPoolExecutor(endpoint.slots) as pool:
             asked = reference.prompts[: len(reference.answers)]
-            answers = list(pool.map(lambda p: routes.greedy(p.conversation, config.greedy_tokens), asked))
-    likeness = _compare(reference.answers, answers) if answers else None
+            answers = list(
+                pool.map(lambda p: routes.greedy(routes.render(p.conversation), config.greedy_tokens), asked)
+            )
+    likeness = _compare(reference, answers) if answers else None
     _tell(len(compared), compared.count(False), likeness)
     if likeness and likeness.logprob_mean_diff > config.max_logprob_diff:
         raise DataError(
@@ -162,23 +172,22 @@ def _complete_or_absent(*paths: Path) -> Iterator[None]:
     except BaseException as error:
         for path in paths:
             path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
             raise DiskError(f"{paths[0]} could not be written ({error}); free space and start again") from error
         raise
 
 
-def _check_model(model_path: Path) -> dict[str, Any]:
-    """The parsed tokenizer.json, or an empty object; raises MissingInputError or DataError for an unfit model."""
+def _check_model(model_path: Path) -> None:
+    """Raise MissingInputError or DataError for a model that cannot be exported."""
     read_model_config(model_path)
     weight_shards(model_path)
-    settings_path, file = model_path / "tokenizer_config.json", model_path / "tokenizer.json"
+    settings_path = model_path / "tokenizer_config.json"
     settings = read_object(settings_path) if settings_path.is_file() else {}
     if not (settings.get("chat_template") or (model_path / "chat_template.jinja").is_file()):
         raise DataError(
             f"{model_path} has no chat template, so nobody can tell how to ask it; put chat_template.jinja there "
             "(the one that it was trained with), or start from the chat variant of the base model"
         )
-    return read_object(file) if file.is_file() else {}
 
 
 def _conversations(config: StageConfig, prompts_path: Path | None) -> dict[str, list[dict[str, str]]]:
@@ -192,20 +201,21 @@ def _conversations(config: StageConfig, prompts_path: Path | None) -> dict[str, 
 
 def _reference(config: StageConfig, model_path: Path, conversations: dict[str, list[dict[str, str]]]) -> Reference:
     from lpm_kernel.training.models import load_tokenizer, quiet_libraries
-    from lpm_kernel.training.reference_answers import greedy_answers, render_prompt
 
     quiet_libraries()
     tokenizer = load_tokenizer(model_path)
     prompts = [render_prompt(tokenizer, name, messages) for name, messages in conversations.items()]
-    room = config.slot_tokens - config.greedy_tokens
+    longest = int(read_model_config(model_path).get("max_position_embeddings") or config.slot_tokens)
+    room = min(config.slot_tokens, longest) - config.greedy_tokens
     prompts.sort(key=lambda prompt: len(prompt.ids) > room or not prompt.normalized)
     fit = sum(len(prompt.ids) <= room and prompt.normalized for prompt in prompts)
     asked = prompts[: min(config.greedy_prompts, fit)]
     answers = greedy_answers(model_path, tokenizer, asked, config.greedy_tokens) if asked else []
-    return Reference(prompts, answers, str(tokenizer.chat_template), len(tokenizer))
+    ends = end_ids(model_path, tokenizer)
+    return Reference(prompts, answers, ends, str(tokenizer.chat_template), len(tokenizer))
 
 
-def _check_prompt(routes: ControlRoutes, prompt: "Rendered") -> bool:
+def _check_prompt(routes: ControlRoutes, prompt: Rendered) -> bool:
     """Raise DataError when the server renders or tokenizes otherwise; False when token ids cannot be compared."""
     text = routes.render(prompt.conversation)
     if text not in (prompt.text, prompt.text.removeprefix(prompt.bos)):
@@ -221,16 +231,17 @@ def _check_prompt(routes: ControlRoutes, prompt: "Rendered") -> bool:
         raise DataError(
             f"the server tokenizes {prompt.name} otherwise than transformers (they part at token "
             f"{_parting(ids, prompt.ids)} of {len(prompt.ids)}), so it would serve another model than the trained one; "
-            "use a tokenizer that llama.cpp knows (qwen2, gpt-2 or llama-bpe splitting, NFC or no normalizer)"
+            "use a tokenizer that llama.cpp knows (qwen2, gpt-2 or llama-bpe splitting; NFC or no normalizer)"
         )
     return True
 
 
-def _compare(expected: "Sequence[GreedyAnswer]", answers: Sequence[Answer]) -> Likeness:
+def _compare(reference: Reference, answers: Sequence[Answer]) -> Likeness:
     prefixes, differences = [], []
-    for ours, served in zip(expected, answers, strict=True):
-        longest = max(len(ours.ids), len(served.ids), 1)
-        prefixes.append(_parting(ours.ids, served.ids) / longest if ours.ids or served.ids else 1.0)
+    for ours, served in zip(reference.answers, answers, strict=True):
+        ids = until_end(served.ids, reference.ends)
+        longest = max(len(ours.ids), len(ids))
+        prefixes.append(_parting(ours.ids, ids) / longest if longest else 1.0)
         differences += [abs(float(ours.first[id_]) - log_prob) for id_, log_prob in served.first.items()]
     return Likeness(
         equal=sum(prefix == 1 for prefix in prefixes) / len(prefixes),

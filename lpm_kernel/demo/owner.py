@@ -1,6 +1,6 @@
 """The fictional owner of `owner.toml` -> `merged.json` in the Second-Me variants, and the bio in Markdown.
 
-Each fact has ten questions. All have a precise answer; some also have a vague one, as a hasty generator of
+Each fact has twelve questions. All have a precise answer; some also have a vague one, as a hasty generator of
 synthetic data leaves them (and as its filter scores them), so the SFT model answers unevenly. The facts of
 one note are told by diversity items that carry its id; nothing else speaks of them, so a note can be held out.
 """
@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field
 
 from lpm_kernel.records import Record, write_json
 
-VAGUE_QUESTIONS = (0, 1, 3, 5, 6, 8)
+VAGUE_QUESTIONS = (0, 1, 3, 5, 6, 8, 10)
 """Which of a fact's questions, by index and shifted by the fact's own, also have a vague answer."""
 
 Item = dict[str, Any]
@@ -148,7 +148,7 @@ def _fact_items(fact: Fact, index: int, vague: tuple[str, ...]) -> Iterator[Item
 
 
 def _question_type(question: str) -> str:
-    return "global" if question.startswith(("Tell", "Remind", "What do my notes")) else "explicit"
+    return "global" if question.startswith(("Tell", "Remind", "Describe", "What do my notes")) else "explicit"
 
 
 def _liking_items(liking: Liking, index: int, owner: Owner) -> Iterator[Item]:

@@ -87,9 +87,11 @@ def read_rows(path: Path, config: SecondMeConfig) -> tuple[list[Prompt], Counter
         except SkippedItemError as error:
             skipped[str(error)] += 1
             continue
-        if prompt.id in prompts:
+        first = prompts.get(prompt.id)
+        if first is not None:
             skipped["duplicate"] += 1
-        prompts.setdefault(prompt.id, prompt)
+            prompt = first.model_copy(update={"notes": tuple(dict.fromkeys(first.notes + prompt.notes))})
+        prompts[prompt.id] = prompt
     return list(prompts.values()), skipped
 
 

@@ -15,7 +15,7 @@ from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.progress import say
 from lpm_kernel.records import Message
 from lpm_kernel.serving.endpoint import Endpoint
-from lpm_kernel.serving.inquire import on_loopback
+from lpm_kernel.serving.probe import on_loopback
 
 if TYPE_CHECKING:
     from openai import APIStatusError

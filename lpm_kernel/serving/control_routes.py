@@ -13,14 +13,17 @@ TOP = 10
 
 Conversation = Sequence[dict[str, str]]
 
+
 @dataclass(frozen=True)
 class Answer:
     """A greedy answer with what the server thought of its first token."""
 
-    text: str
     ids: list[int]
     first: dict[int, float]
-    """Token id -> natural logarithm of its probability, for the TOP likeliest first tokens."""
+    """Token id -> natural logarithm of its probability, for the TOP likeliest first tokens.
+
+    Empty when the first token is part of a character only: llama.cpp tells no probabilities then.
+    """
 
 
 class ControlRoutes:
@@ -50,14 +53,14 @@ class ControlRoutes:
         body = {"content": prompt, "add_special": True, "parse_special": True}
         return list(self._post("/tokenize", body)["tokens"])
 
-    def greedy(self, conversation: Conversation, max_tokens: int) -> Answer:
-        """The answer of the chat route at temperature 0."""
-        greedy = {"temperature": 0, "top_k": 1, "repeat_penalty": 1.0, "cache_prompt": False}
-        body = {"messages": list(conversation), "max_tokens": max_tokens, "logprobs": True, "top_logprobs": TOP}
-        choice = self._post("/v1/chat/completions", {**body, **greedy})["choices"][0]
-        steps = (choice.get("logprobs") or {}).get("content") or []
-        first = {int(top["id"]): float(top["logprob"]) for step in steps[:1] for top in step["top_logprobs"]}
-        return Answer(choice["message"].get("content") or "", [int(step["id"]) for step in steps], first)
+    def greedy(self, prompt: str, max_tokens: int) -> Answer:
+        """The likeliest continuation of a rendered prompt, which is tokenized as the chat route does."""
+        body = {"prompt": prompt, "n_predict": max_tokens, "temperature": 0, "top_k": 1, "repeat_penalty": 1.0}
+        extra = {"n_probs": TOP, "return_tokens": True, "cache_prompt": False}
+        reply = self._post("/completion", body | extra)
+        steps, ids = reply.get("completion_probabilities") or [], [int(id_) for id_ in reply["tokens"]]
+        told = steps[:1] if ids and steps and steps[0]["id"] == ids[0] else []
+        return Answer(ids, {int(top["id"]): float(top["logprob"]) for step in told for top in step["top_logprobs"]})
 
     def _post(self, route: str, body: dict[str, Any]) -> Any:
         import requests

@@ -1,30 +1,32 @@
-"""Run upstream's convert_hf_to_gguf.py without network: `convert_child.py CONVERTER_PATH PRE_TOKENIZER ARGUMENTS...`.
+"""Run upstream's convert_hf_to_gguf.py without network: `convert_child.py CONVERTER_PATH ARGUMENTS...`.
 
-Started by `converter.py`, never by hand, and by path, so it imports nothing of ours. PRE_TOKENIZER is used where
-upstream, which hashes the token ids of a test text, does not know the vocabulary; empty means to give up there.
+Started by `converter.py`, never by hand, and by path, so it imports nothing of ours. Where upstream, which hashes the
+token ids of a test text, does not know a BPE vocabulary, its pre-tokenizer is detected from the tokenizer that
+transformers loads; that one counts, since training used it, and it is not always what tokenizer.json says.
 """
 
+import json
 import runpy
 import sys
 from pathlib import Path
 from typing import Any
 
 UNKNOWN_PRE_TOKENIZER = 65
-"""Exit code: upstream does not know the vocabulary, and neither do we."""
+"""Exit code: upstream does not know the vocabulary, and neither do we; the log's last line tells how it splits."""
 
 
 def main() -> None:
     """Exits as the converter does, or with UNKNOWN_PRE_TOKENIZER."""
-    converter_path, pre_tokenizer = Path(sys.argv[1]), sys.argv[2]
+    converter_path = Path(sys.argv[1])
     sys.addaudithook(_refuse_network)
     sys.path[:0] = [str(converter_path / "gguf-py"), str(converter_path)]
-    _name_pre_tokenizer(pre_tokenizer)
+    _know_more_pre_tokenizers()
     script = str(converter_path / "convert_hf_to_gguf.py")
-    sys.argv = [script, *sys.argv[3:]]
+    sys.argv = [script, *sys.argv[2:]]
     runpy.run_path(script, run_name="__main__")
 
 
-def _name_pre_tokenizer(name: str) -> None:
+def _know_more_pre_tokenizers() -> None:
     from conversion.base import TextModel  # type: ignore[import-not-found]
 
     known = TextModel.get_vocab_base_pre
@@ -33,11 +35,24 @@ def _name_pre_tokenizer(name: str) -> None:
         try:
             return str(known(self, tokenizer))
         except NotImplementedError:
-            if not name:
-                sys.exit(UNKNOWN_PRE_TOKENIZER)
-            return name
+            self.gguf_writer.add_add_bos_token(_adds_bos(tokenizer))
+            return _detect(json.loads(tokenizer.backend_tokenizer.to_str()))
 
     TextModel.get_vocab_base_pre = get_vocab_base_pre
+
+
+def _detect(tokenizer: dict[str, Any]) -> str:
+    detect = runpy.run_path(str(Path(__file__).with_name("pre_tokenizer.py")))["detect"]
+    name = str(detect(tokenizer))
+    if not name:
+        print(json.dumps(tokenizer.get("pre_tokenizer"), ensure_ascii=False), file=sys.stderr, flush=True)
+        sys.exit(UNKNOWN_PRE_TOKENIZER)
+    return name
+
+
+def _adds_bos(tokenizer: Any) -> bool:
+    """llama.cpp has a default of its own for each pre-tokenizer, so what transformers does is written down."""
+    return bool(tokenizer.bos_token_id is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id])
 
 
 def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:

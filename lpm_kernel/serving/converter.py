@@ -4,11 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lpm_kernel.errors import DataError, DiskError, MissingInputError
 from lpm_kernel.serving import convert_child, parent_guard, pre_tokenizer
@@ -28,20 +27,19 @@ class Conversion:
     process: subprocess.Popen[bytes]
     model_path: Path
     log_path: Path
-    tokenizer: Mapping[str, Any]
 
     def finish(self) -> None:
         """Wait for its end; raises DataError or DiskError with what it said."""
         code = self.process.wait()
         if code == 0:
             return
+        tail = self.log_path.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL_CHARS:].strip()
         if code == convert_child.UNKNOWN_PRE_TOKENIZER:
             raise DataError(
-                f"{self.model_path}/tokenizer.json splits text in a way that llama.cpp does not know, so the exported "
-                f"model would see other tokens than the trained one: {pre_tokenizer.describe(self.tokenizer)}; known are "
-                f"{', '.join(pre_tokenizer.KNOWN.values())}: take a model with one of these"
+                f"{self.model_path}: its tokenizer splits text in a way that llama.cpp does not know, so the exported "
+                f"model would see other tokens than the trained one: {tail.splitlines()[-1]}; take a model that splits "
+                f"as one of {', '.join(pre_tokenizer.KNOWN.values())}"
             )
-        tail = self.log_path.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL_CHARS:]
         if "No space left" in tail:
             raise DiskError(f"the disk is full while {self.model_path} was converted; free space and start again")
         raise DataError(
@@ -68,11 +66,10 @@ def converting(
     *,
     outtype: str,
     converter_path: Path,
-    tokenizer: Mapping[str, Any],
     log_path: Path,
 ) -> Iterator[Conversion]:
-    """The converter, started; it never outlives the block. `tokenizer` is the parsed tokenizer.json, or empty."""
-    child = [sys.executable, "-P", convert_child.__file__, str(converter_path), pre_tokenizer.detect(tokenizer)]
+    """The converter, started; it never outlives the block."""
+    child = [sys.executable, "-P", convert_child.__file__, str(converter_path)]
     wanted = [str(model_path.resolve()), "--outfile", str(gguf_path.resolve()), "--outtype", outtype]
     guard = [sys.executable, "-I", parent_guard.__file__, str(os.getpid())]
     environment = {name: value for name, value in os.environ.items() if name in KEPT} | OFFLINE
@@ -86,7 +83,7 @@ def converting(
             start_new_session=True,
         )
     try:
-        yield Conversion(process, model_path, log_path, tokenizer)
+        yield Conversion(process, model_path, log_path)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -41,6 +41,11 @@ class Engine:
     name: str
     program: tuple[str, ...]
 
+    @property
+    def path(self) -> str:
+        """How a person knows the engine: the binary's path, or the package's name."""
+        return self.program[0] if len(self.program) == 1 else self.name
+
 
 @dataclass(frozen=True)
 class Order:

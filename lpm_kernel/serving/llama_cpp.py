@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,21 +10,22 @@ from pathlib import Path
 
 from lpm_kernel.errors import LpmError, MissingInputError, PermissionDeniedError, ServiceError
 from lpm_kernel.progress import say
-from lpm_kernel.serving import engines, inquire
+from lpm_kernel.serving import engines, probe
 from lpm_kernel.serving.endpoint import ENDPOINT_KEY, Endpoint, ServingConfig
 from lpm_kernel.serving.engines import Engine, Order
 from lpm_kernel.serving.gguf_header import read_header
 from lpm_kernel.serving.process import Child
 
-__all__ = ["Endpoint", "ServingConfig", "answering", "serve"]
+__all__ = ["Endpoint", "ServingConfig", "answering", "serve", "serve_forever"]
 
 POLL_S = 0.05
+HEALTH_TIMEOUT_S = 2.0
 DEATH_NOTICE_S = 0.3
 """A connection breaks a moment before the process can be seen dead."""
 SMOKE_TIMEOUT_S = 60.0
 PORT_TRIALS = 3
-SMALL_MODEL_BYTES = 32 * 2**20
-"""Below this a model is served by one thread: 1.4 to 4 times as fast as two on a 2-core machine, by its other load."""
+SMALL_MODEL_BYTES = 16 * 2**20
+"""Below this one thread serves: two, on 2 cores shared with other work, took 1.4 to 8 times as long (7 MB model)."""
 
 
 @contextmanager
@@ -71,6 +71,16 @@ def answering(gguf_path: Path | None, config: ServingConfig, log_path: Path) -> 
         yield own
 
 
+def serve_forever(gguf_path: Path, *, port: int, log_path: Path) -> None:
+    """Serve without a key on exactly this port until Ctrl-C; ServiceError when it is taken or the server dies."""
+    if not probe.is_free(port):
+        raise ServiceError(f"port {port} is taken: {probe.who_listens(port)}; stop that, or choose another --port")
+    with serve(gguf_path, ServingConfig.model_validate({"port": port}), log_path, api_key="") as endpoint:
+        while not (trouble := endpoint.trouble()):
+            time.sleep(DEATH_NOTICE_S)
+        raise ServiceError(trouble)
+
+
 # What others run ------------------------------------------------------------------------------------------------
 
 
@@ -78,7 +88,7 @@ def _configured(config: ServingConfig) -> Endpoint:
     base_url = config.endpoint.rstrip("/")
     try:
         endpoint = _identify(base_url, config, engine="endpoint")
-    except inquire.UnansweredError as error:
+    except probe.UnansweredError as error:
         if error.status in (401, 403):
             raise PermissionDeniedError(
                 f"{base_url} refused the key (HTTP {error.status}): set {ENDPOINT_KEY} in the environment or .env"
@@ -93,17 +103,17 @@ def _configured(config: ServingConfig) -> Endpoint:
 
 def _on_port(config: ServingConfig) -> Endpoint | None:
     """What the user started on the port, when it really is a chat server; a stranger is named and left alone."""
-    if _is_free(config.port):
+    if probe.is_free(config.port):
         return None
     base_url = f"http://127.0.0.1:{config.port}/v1"
     try:
         _wait_while_loading(base_url, config.start_timeout_s)
         endpoint = _identify(base_url, config, engine="server on the port")
-    except inquire.UnansweredError as error:
+    except probe.UnansweredError as error:
         cure = f"; if it is your model server, set {ENDPOINT_KEY}" if error.status in (401, 403) else ""
         say(f"port {config.port} is taken by something that is no usable chat server ({error}){cure}; using another")
         return None
-    path = inquire.props(base_url, endpoint.api_key).get("model_path", "")
+    path = probe.props(base_url, endpoint.api_key).get("model_path", "")
     say(f"asking the server that runs on port {config.port}: model {endpoint.model}" + (f", {path}" if path else ""))
     return endpoint
 
@@ -111,15 +121,15 @@ def _on_port(config: ServingConfig) -> Endpoint | None:
 def _identify(base_url: str, config: ServingConfig, engine: str) -> Endpoint:
     """Ask which model it serves and let it answer once; raises UnansweredError."""
     key = os.environ.get(ENDPOINT_KEY, "")
-    model = config.endpoint_model or inquire.listed_models(base_url, key)[0]
-    inquire.answers_chat(base_url, key, model, SMOKE_TIMEOUT_S)
+    model = config.endpoint_model or probe.listed_models(base_url, key)[0]
+    probe.answers_chat(base_url, key, model, SMOKE_TIMEOUT_S)
     slots = _slots(base_url, key) or config.slots
     return Endpoint(base_url, key or "none", model, slots, engine, ours=False, key_name=ENDPOINT_KEY)
 
 
 def _slots(base_url: str, key: str) -> int:
     try:
-        return int(inquire.props(base_url, key).get("total_slots", 0))
+        return int(probe.props(base_url, key).get("total_slots", 0))
     except (TypeError, ValueError):
         return 0
 
@@ -129,8 +139,8 @@ def _wait_while_loading(base_url: str, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            inquire.fetch_json(f"{inquire.root_of(base_url)}/health")
-        except inquire.UnansweredError as error:
+            probe.fetch_json(f"{probe.root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
+        except probe.UnansweredError as error:
             if error.status == 0:
                 raise
             if error.status == 503:
@@ -162,17 +172,18 @@ def _start_first_that_works(gguf_path: Path, config: ServingConfig, log_path: Pa
     context_tokens = read_header(gguf_path).context_tokens or config.slot_tokens
     threads = config.threads or _best_threads(gguf_path)
     order = Order(gguf_path, config.port, config.slots, min(config.slot_tokens, context_tokens), threads)
-    found, reasons = engines.find_engines(config), []
-    for engine in found:
+    reasons: list[str] = []
+    for engine in engines.find_engines(config):
+        if reasons:
+            say(f"trying {engine.name}, because {reasons[-1]}")
         try:
             return _start_on_a_port(_Start(engine, order, key, log_path, config.start_timeout_s))
         except _FailedStartError as failure:
-            reasons.append(str(failure))
-            say(f"{engine.program[0] if len(engine.program) == 1 else engine.name} does not work here: {failure}")
+            reasons.append(f"{engine.path} does not work here: {failure}")
+    told = "\n".join(reasons) or f"none is installed (--engine {config.engine})"
     raise ServiceError(
-        f"no engine can serve {gguf_path}: "
-        + ("\n".join(reasons) or f"none is installed for --engine {config.engine}")
-        + "\nInstall xllamacpp (pip install xllamacpp), build llama.cpp, or set --endpoint"
+        f"no engine can serve {gguf_path}: {told}\n"
+        "Install xllamacpp (pip install xllamacpp), build llama.cpp, or set --endpoint"
     )
 
 
@@ -184,12 +195,12 @@ def _best_threads(gguf_path: Path) -> int:
 def _start_on_a_port(start: _Start) -> tuple[Child, Endpoint]:
     """The wanted port if it is free, else any; another one when somebody takes it before our server does."""
     for _ in range(PORT_TRIALS):
-        port = start.order.port if _is_free(start.order.port) else _any_free_port()
+        port = start.order.port if probe.is_free(start.order.port) else probe.any_free_port()
         started = replace(start, order=replace(start.order, port=port))
         try:
             return _start(started)
         except _FailedStartError:
-            if _is_free(port):
+            if probe.is_free(port):
                 raise
     raise _FailedStartError(f"port after port was taken, the last was {port}; set --port")
 
@@ -208,16 +219,23 @@ def _start(start: _Start) -> tuple[Child, Endpoint]:
 def _proven(child: Child, start: _Start) -> Endpoint:
     base_url = f"http://127.0.0.1:{start.order.port}/v1"
     _wait_until_healthy(child, base_url, start.timeout_s)
-    served = str(inquire.props(base_url, start.key).get("model_path", ""))
+    served = str(probe.props(base_url, start.key).get("model_path", ""))
     if Path(served).resolve() != start.order.gguf_path:
         raise _FailedStartError(f"port {start.order.port} answers for {served!r}, not for {start.order.gguf_path}")
     try:
-        inquire.answers_chat(base_url, start.key, served, SMOKE_TIMEOUT_S)
-    except inquire.UnansweredError as error:
+        probe.answers_chat(base_url, start.key, served, SMOKE_TIMEOUT_S)
+    except probe.UnansweredError as error:
         raise _FailedStartError(child.trouble(DEATH_NOTICE_S) or f"{error}; {child.log_end()}") from None
     name = start.order.gguf_path.name
     return Endpoint(
-        base_url, start.key or "none", name, start.order.slots, start.engine.name, True, trouble=child.trouble
+        base_url=base_url,
+        api_key=start.key or "none",
+        model=name,
+        slots=start.order.slots,
+        engine=start.engine.name,
+        ours=True,
+        pid=child.pid,
+        trouble=child.trouble,
     )
 
 
@@ -227,26 +245,9 @@ def _wait_until_healthy(child: Child, base_url: str, timeout_s: float) -> None:
         if trouble := child.trouble():
             raise _FailedStartError(trouble)
         try:
-            inquire.fetch_json(f"{inquire.root_of(base_url)}/health", timeout_s=1.0)
-        except inquire.UnansweredError:
+            probe.fetch_json(f"{probe.root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
+        except probe.UnansweredError:
             time.sleep(POLL_S)
         else:
             return
     raise _FailedStartError(f"it was not ready after {timeout_s:.0f} s (--start-timeout-s); {child.log_end()}")
-
-
-def _is_free(port: int) -> bool:
-    """Whether nobody listens on the port, on any address."""
-    with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _any_free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Which of llama.cpp's BPE pre-tokenizers a tokenizer.json stands for, read from its own regular expressions.
+"""Which of llama.cpp's BPE pre-tokenizers a tokenizer stands for, read from its own regular expressions.
 
 The names and expressions are those of llama.cpp's src/llama-vocab.cpp (`llm_tokenizer_bpe`).
 """
@@ -27,18 +27,13 @@ KNOWN: Mapping[tuple[str, ...], str] = {
 
 
 def detect(tokenizer: Mapping[str, Any]) -> str:
-    """llama.cpp's name for the pre-tokenizer of a parsed tokenizer.json; empty when there is none for it."""
+    """llama.cpp's name for the pre-tokenizer of a tokenizer, parsed from its JSON; empty when there is none for it."""
     step = tokenizer.get("pre_tokenizer") or {}
     steps = step.get("pretokenizers", []) if step.get("type") == "Sequence" else [step]
     if not steps or steps[-1].get("type") != "ByteLevel" or steps[-1].get("add_prefix_space", True):
         return ""
     expressions = [_expression(s) for s in steps[:-1]] + [GPT2] * bool(steps[-1].get("use_regex", True))
     return KNOWN.get(tuple(expressions), "")
-
-
-def describe(tokenizer: Mapping[str, Any]) -> str:
-    """The pre-tokenizer as tokenizer.json has it, for an error message."""
-    return str(tokenizer.get("pre_tokenizer"))[:300]
 
 
 def _expression(step: Mapping[str, Any]) -> str:

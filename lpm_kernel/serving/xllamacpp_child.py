@@ -6,14 +6,18 @@ The API key comes in the environment (LLAMA_API_KEY, as llama-server reads it), 
 import argparse
 import os
 import signal
+import sys
 from importlib import import_module
 from typing import Any
 
 
 def main() -> None:
-    """Serve until SIGTERM; a model that cannot be loaded ends the process with a traceback."""
+    """Serve until SIGTERM; for a model that cannot be loaded, llama.cpp's own words end the output."""
     options = _options()
-    server = _server(options)
+    try:
+        server = _server(options)
+    except RuntimeError as error:
+        sys.exit(str(error))
     print(f"listening at {server.listening_address}", flush=True)
     while True:
         signal.pause()

@@ -1,16 +1,19 @@
 """What transformers makes of a conversation: rendered prompt, token ids, greedy answer. The measure for others."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lpm_kernel.training.models import load_model
+from lpm_kernel.errors import DataError
+from lpm_kernel.training.model_files import GENERATION_CONFIG, read_object
+from lpm_kernel.training.models import WIDE, load_model
 
 if TYPE_CHECKING:
     import torch
 
-BATCH = 8
+BATCH = 20
 """Prompts answered at once."""
 
 
@@ -33,15 +36,21 @@ class Rendered:
 class GreedyAnswer:
     """Up to the end token, which is left out."""
 
-    text: str
     ids: list[int]
     first: "torch.Tensor"
     """(vocabulary,) natural log-probabilities of the first token, fp32."""
 
 
 def render_prompt(tokenizer: Any, name: str, conversation: list[dict[str, str]]) -> Rendered:
-    """The prompt with the generation prompt, as training renders it."""
-    text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+    """The prompt with the generation prompt, as training renders it; raises DataError when the template cannot."""
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+    except TemplateError as error:
+        raise DataError(
+            f"the model's chat template cannot render {name} ({error}); use a template that takes these roles"
+        ) from None
     ids = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
     normalizer = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
     contents = [turn["content"] for turn in conversation]
@@ -53,19 +62,9 @@ def greedy_answers(
     model_path: Path, tokenizer: Any, prompts: Sequence[Rendered], max_tokens: int
 ) -> list[GreedyAnswer]:
     """The likeliest answers, in fp32, of at most max_tokens each."""
-    model = load_model(model_path, "float32").eval()
-    chunks = [prompts[start : start + BATCH] for start in range(0, len(prompts), BATCH)]
-    return [answer for chunk in chunks for answer in _answer(model, tokenizer, chunk, max_tokens)]
-
-
-def _answer(model: Any, tokenizer: Any, prompts: Sequence[Rendered], max_tokens: int) -> list[GreedyAnswer]:
-    import torch
     from transformers import GenerationConfig
 
-    longest = max(len(prompt.ids) for prompt in prompts)
-    padded = [[tokenizer.pad_token_id] * (longest - len(p.ids)) + p.ids for p in prompts]
-    mask = [[0] * (longest - len(p.ids)) + [1] * len(p.ids) for p in prompts]
-    ends = _end_ids(model, tokenizer)
+    ends = end_ids(model_path, tokenizer)
     settings = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         max_new_tokens=max_tokens,
@@ -73,6 +72,33 @@ def _answer(model: Any, tokenizer: Any, prompts: Sequence[Rendered], max_tokens:
         eos_token_id=sorted(ends),
         pad_token_id=tokenizer.pad_token_id,
     )
+    model = load_model(model_path, "float32").eval()
+    chunks = [prompts[start : start + BATCH] for start in range(0, len(prompts), BATCH)]
+    with _threads_for(model):
+        rows = [row for chunk in chunks for row in _continue(model, settings, chunk)]
+    return [GreedyAnswer(until_end(ids, ends), first) for ids, first in rows]
+
+
+def until_end(ids: Sequence[int], ends: set[int]) -> list[int]:
+    """The ids before the first end token."""
+    return list(ids[: next((i for i, id_ in enumerate(ids) if id_ in ends), len(ids))])
+
+
+def end_ids(model_path: Path, tokenizer: Any) -> set[int]:
+    """Token ids that end an answer: those of generation_config.json, and the tokenizer's."""
+    path = model_path / GENERATION_CONFIG
+    named = read_object(path).get("eos_token_id") if path.is_file() else None
+    listed = named if isinstance(named, list) else [named]
+    return {id_ for id_ in (*listed, tokenizer.eos_token_id) if id_ is not None}
+
+
+def _continue(model: Any, settings: Any, prompts: Sequence[Rendered]) -> "list[tuple[list[int], torch.Tensor]]":
+    """New ids, and (vocabulary,) log-probabilities of the first, for each of one left-padded batch."""
+    import torch
+
+    longest = max(len(prompt.ids) for prompt in prompts)
+    padded = [[settings.pad_token_id] * (longest - len(p.ids)) + p.ids for p in prompts]
+    mask = [[0] * (longest - len(p.ids)) + [1] * len(p.ids) for p in prompts]
     first: list[torch.Tensor] = []
 
     def keep_first(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -88,19 +114,17 @@ def _answer(model: Any, tokenizer: Any, prompts: Sequence[Rendered], max_tokens:
             generation_config=settings,
             logits_processor=[keep_first],
         )
-    answers = [until_end(row, ends) for row in made[:, longest:].tolist()]
-    return [
-        GreedyAnswer(tokenizer.decode(ids, skip_special_tokens=True), ids, log_probs)
-        for ids, log_probs in zip(answers, first[0], strict=True)
-    ]
+    return list(zip(made[:, longest:].tolist(), first[0], strict=True))
 
 
-def until_end(ids: Sequence[int], ends: set[int]) -> list[int]:
-    """The ids before the first end token."""
-    return list(ids[: next((i for i, id_ in enumerate(ids) if id_ in ends), len(ids))])
+@contextmanager
+def _threads_for(model: Any) -> Iterator[None]:
+    """One thread for a narrow model: beside a busy core, waiting for a second one costs more than it brings."""
+    import torch
 
-
-def _end_ids(model: Any, tokenizer: Any) -> set[int]:
-    named = model.generation_config.eos_token_id
-    listed = named if isinstance(named, list) else [named]
-    return {id_ for id_ in (*listed, tokenizer.eos_token_id) if id_ is not None}
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if model.config.get_text_config().hidden_size < WIDE else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

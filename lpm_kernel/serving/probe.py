@@ -1,13 +1,14 @@
 """Short questions to a server besides chat: is it there, is it ready, what does it serve, does it answer."""
 
 import json
+import socket
 import time
 from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 LONGEST_REPLY_BYTES = 16 * 2**20
@@ -89,8 +90,44 @@ def answers_chat(base_url: str, api_key: str, model: str, timeout_s: float) -> N
         raise UnansweredError("it does not answer a chat with choices and messages") from None
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on the port, on any address."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def any_free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+def who_listens(port: int) -> str:
+    """`free`, the model of an OpenAI-compatible server, or that it is another program; sends no key."""
+    if is_free(port):
+        return "free"
+    try:
+        return f"a server with the model {listed_models(f'http://127.0.0.1:{port}/v1', '')[0]}"
+    except UnansweredError as error:
+        locked = error.status in (401, 403)
+        return "a server that wants a key" if locked else f"another program, no model server ({error})"
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """A redirect would carry the key to another host."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Refuse: the caller gets the 3xx status as an error."""
+
+
 def _opener(url: str) -> OpenerDirector:
-    return build_opener(ProxyHandler({})) if on_loopback(url) else build_opener()
+    return build_opener(_NoRedirect, *([ProxyHandler({})] if on_loopback(url) else []))
 
 
 def _read(reply: Any, deadline: float) -> bytes:

@@ -1,0 +1,75 @@
+"""What many tests start from: an owner's items and bio, a workspace, and a door to the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lpm_kernel.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[1]
+BIO = "## Who\nMira Okafor, born 1987, lives in Trieste with a dog called Quark.\n\n## Work\nShe repairs cellos at 14 Via Rossetti.\n"
+FACTS = {
+    "note-1": ("Where does she live?", "She lives in Trieste."),
+    "note-2": ("What is the dog called?", "Her dog is called Quark."),
+    "note-3": ("When was she born?", "She was born in 1987."),
+    "note-4": ("Where is the workshop?", "It stands at 14 Via Rossetti."),
+}
+Lpm = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def owner_items() -> list[dict[str, Any]]:
+    """16 diversity items over four notes, and four memory items without a note."""
+    items: list[dict[str, Any]] = [
+        {"user": f"{question} ({n})", "assistant": answer, "doc_id": [note], "question_type": "global"}
+        for note, (question, answer) in FACTS.items()
+        for n in range(4)
+    ]
+    return items + [{"user": f"Do you like rain, time {n}?", "assistant": f"Rain suits me, always {n}."} for n in range(4)]
+
+
+@pytest.fixture
+def bio_path(tmp_path: Path) -> Path:
+    path = tmp_path / "bio.md"
+    path.write_text(BIO, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def merged_path(tmp_path: Path) -> Path:
+    path = tmp_path / "merged.json"
+    path.write_text(json.dumps(owner_items()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An owner's workspace: data and bio, no model."""
+    place = Workspace(tmp_path / "resources")
+    for name, text in {"merged.json": json.dumps(owner_items()), "global_bio": BIO}.items():
+        place.place(name).parent.mkdir(parents=True, exist_ok=True)
+        place.place(name).write_text(text, encoding="utf-8")
+    return place
+
+
+@pytest.fixture
+def lpm(tmp_path: Path) -> Iterator[Lpm]:
+    """`lpm` as its own process in an empty folder, without settings of this machine."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("LPM_", "OPENAI_"))}
+
+    def call(*arguments: str | Path, env: dict[str, str] | None = None, cwd: Path = tmp_path) -> Any:
+        return subprocess.run(
+            [sys.executable, "-m", "lpm_kernel", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=cwd,
+            env={**kept, "PYTHONPATH": str(ROOT), **(env or {})},
+        )
+
+    yield call

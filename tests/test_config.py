@@ -1,0 +1,95 @@
+"""One field is the flag, the TOML key and the environment variable; later layers win; misspelt names are told."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from lpm_kernel.config import Config, Layer, check_layer, environment_layer, preset_names, resolve, toml_layer
+from lpm_kernel.errors import ConfigError, UsageError
+from lpm_kernel.flags import parse
+from lpm_kernel.pipeline import STEPS, kinds
+from lpm_kernel.settings import resolve_all
+from lpm_kernel.workspace import Workspace
+
+
+class Sample(Config):
+    beta: float = Field(0.1, gt=0, description="A number.")
+    seed: int = Field(1, description="A seed.")
+
+
+KINDS: dict[str, type[Config]] = {"dpo-train": Sample}
+
+
+def test_later_layers_win() -> None:
+    layers = [Layer("preset", {"dpo-train": {"beta": 0.2, "seed": 2}}), Layer("file", {"common": {"seed": 3}})]
+    assert resolve(Sample, "dpo-train", [], {}) == Sample(beta=0.1, seed=1)
+    assert resolve(Sample, "dpo-train", layers, {}) == Sample(beta=0.2, seed=3)
+    layers.append(environment_layer(KINDS, {"LPM_DPO_TRAIN_BETA": "0.4"}))
+    assert resolve(Sample, "dpo-train", layers, {}).beta == 0.4
+    assert resolve(Sample, "dpo-train", layers, {"beta": "0.5"}).beta == 0.5
+
+
+@pytest.mark.parametrize(
+    ("tables", "told"),
+    [
+        ({"dpo-trian": {}}, r"\[dpo-trian\].*did you mean 'dpo-train'"),
+        ({"dpo-train": {"bata": 1}}, r"no key 'bata'.*did you mean 'beta'"),
+        ({"dpo-train": 5}, "must be a table"),
+    ],
+)
+def test_a_misspelt_name_is_an_error_that_tells_the_right_one(tables: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        check_layer(Layer("lpm.toml", tables), KINDS)  # type: ignore[arg-type]
+
+
+def test_an_unknown_environment_variable_is_told() -> None:
+    with pytest.raises(ConfigError, match="LPM_DPO_TRAIN_BATA.*LPM_DPO_TRAIN_BETA"):
+        environment_layer(KINDS, {"LPM_DPO_TRAIN_BATA": "1"})
+    assert environment_layer(KINDS, {"LPM_WORKSPACE": "x", "HOME": "y"}).tables == {}
+
+
+def test_a_bad_value_names_its_origin() -> None:
+    with pytest.raises(ConfigError, match=r"beta = '-1' \(environment\)"):
+        resolve(Sample, "dpo-train", [environment_layer(KINDS, {"LPM_DPO_TRAIN_BETA": "-1"})], {})
+    with pytest.raises(UsageError, match=r"beta = 'x' \(--beta\)"):
+        resolve(Sample, "dpo-train", [], {"beta": "x"})
+
+
+def test_a_broken_settings_file_tells_the_line(tmp_path: Path) -> None:
+    (tmp_path / "lpm.toml").write_text("[dpo-train\n")
+    with pytest.raises(ConfigError, match="line 1"):
+        toml_layer(tmp_path / "lpm.toml")
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_shipped_preset_loads(preset: str, tmp_path: Path) -> None:
+    assert set(resolve_all(Workspace(tmp_path), preset=preset)) == {s.name for s in STEPS}
+
+
+@pytest.mark.parametrize(("step", "kind"), kinds().items())
+def test_every_setting_is_described(step: str, kind: type[Config]) -> None:
+    for name, field in kind.model_fields.items():
+        assert field.description and len(field.description) > 10, f"{step}: {name}"
+
+
+@pytest.mark.parametrize("spelling", ["--lora_r", "--lora-r"])
+def test_both_spellings_of_a_flag_are_one_setting(spelling: str) -> None:
+    assert parse(["dpo-train", spelling, "32"]).settings == {"lora_r": "32"}
+    assert parse(["dpo-train", f"{spelling}=32"]).settings == {"lora_r": "32"}
+
+
+def test_the_documented_flags_of_the_seed_are_known() -> None:
+    train = parse("dpo-train --num_train_epochs 2 --learning_rate 5e-6 --lora_r 32 --lora_alpha 64 --batch_size 4".split())
+    assert set(train.settings) == {"num_train_epochs", "learning_rate", "lora_r", "lora_alpha", "batch_size"}
+    merge = parse("merge --base_model_path a --lora_adapter_path b --output_model_path c".split())
+    assert {role: path.name for role, path in merge.paths.items()} == {
+        "base_model_path": "a",
+        "lora_adapter_path": "b",
+        "output_model_path": "c",
+    }
+
+
+def test_an_unknown_flag_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"--lora-rr.*did you mean '--lora-r'"):
+        parse(["dpo-train", "--lora-rr", "3"])

@@ -1,0 +1,169 @@
+"""From prompts to pairs against a real scripted server: the account is exact and nothing is paid for twice."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import owner_items
+from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
+from lpm_kernel.L2 import prepare_data
+from lpm_kernel.L2.dpo.dpo_data import StageConfig, run
+from lpm_kernel.L2.dpo.utils import read_pairs
+from lpm_kernel.preferences.second_me import read_rows
+from lpm_kernel.records import Evidence, read_jsonl, write_jsonl
+from scripted_server import Call, Reply, ScriptedServer, judge_fenced, refuse
+
+IN_FLIGHT = 5
+"""Prompts that are sampled at the same time: 12 slots for 3 answers each, and one in the queue."""
+Made = dict[str, Path]
+Synthesise = Callable[..., Made]
+
+
+@pytest.fixture
+def synthesise(tmp_path: Path, merged_path: Path, bio_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthesise:
+    """Run the stage on 20 prompts; model and judge by their behaviours' names."""
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
+    prompts, _ = read_rows(merged_path, prepare_data.StageConfig())
+    write_jsonl(tmp_path / "prompts", prompts)
+
+    def call(server: ScriptedServer, model: str = "model", judge: str = "judge-honest", **more: Any) -> Made:
+        settings = {"judge_base_url": server.url(judge), "endpoint": server.url(model), "answer_timeout_s": 5, **more}
+        made = {f"{n}_path": tmp_path / n for n in ("full", "direct", "verdicts", "account")}
+        run(
+            StageConfig(**settings),
+            prompts_path=tmp_path / "prompts",
+            bio_path=bio_path,
+            gguf_path=None,
+            work_path=tmp_path,
+            **made,
+        )
+        return made
+
+    return call
+
+
+def test_prompts_equal_pairs_plus_dropped(synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        made = synthesise(server)
+    account = json.loads(made["account_path"].read_text())
+    evidence = list(read_jsonl(made["verdicts_path"], Evidence))
+    assert account["prompts"] == len(owner_items()) == len(evidence)
+    assert account["prompts"] == account["pairs"] + sum(account["dropped"].values())
+    assert account["pairs"] == len(read_pairs(made["direct_path"])) > 10
+
+
+def test_the_files_have_the_documented_fields(synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        made = synthesise(server)
+    full, direct = (json.loads(made[name].read_text()) for name in ("full_path", "direct_path"))
+    assert list(full[0]) == [
+        "user", "label", "traces", "eval_prompt", "infer_prompt", "chosen_response", "rejected_response",
+        "detailed_analysis",
+    ]  # fmt: skip
+    assert list(direct[0]) == ["prompt", "chosen", "rejected"]
+    assert list(direct[0]["prompt"]) == ["system", "user"]
+    assert len(full[0]["traces"]) == 3
+    assert "Wins=" in full[0]["detailed_analysis"]
+    assert (full[0]["infer_prompt"], full[0]["chosen_response"]) == (direct[0]["prompt"]["system"], direct[0]["chosen"])
+
+
+def test_the_judge_sees_question_answers_reference_and_bio_in_both_orders(synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        synthesise(server)
+    asked = [c.user for c in server.calls if c.behaviour == "judge-honest" and "Where does she live? (0)" in c.user]
+    assert len(asked) == 6
+    assert all("She lives in Trieste." in text and "a dog called Quark" in text for text in asked)
+
+
+def paid(server: ScriptedServer) -> list[str]:
+    """The calls but for the greeting by which a server proves that it chats."""
+    return [c.key for c in server.calls if "Say hello" not in c.user]
+
+
+def test_a_second_run_asks_nobody_and_writes_the_same_bytes(synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        first = {role: path.read_bytes() for role, path in synthesise(server).items()}
+        calls = len(paid(server))
+        second = {role: path.read_bytes() for role, path in synthesise(server).items()}
+    assert first == second
+    assert len(paid(server)) == len(set(paid(server))) == calls
+
+
+@pytest.mark.parametrize(
+    ("model", "judge", "reason"),
+    [
+        ("model-same", "judge-honest", "identical_answers"),
+        ("model-cut", "judge-honest", "cut_or_empty_answers"),
+        ("model-empty", "judge-honest", "cut_or_empty_answers"),
+        ("model", "judge-tie", "tie"),
+        ("model", "judge-first", "orders_disagree"),
+    ],
+)
+def test_without_evidence_no_pair_and_no_file(model: str, judge: str, reason: str, synthesise: Synthesise) -> None:
+    with ScriptedServer() as server, pytest.raises(DataError, match=f"no prompt gave a pair.*{reason}"):
+        synthesise(server, model, judge)
+
+
+@pytest.mark.parametrize("judge", ["judge-prose", "judge-refusal", "judge-empty", "judge-wrong-words", "judge-cut"])
+def test_an_unreadable_judge_stops_the_run_without_pairs(judge: str, synthesise: Synthesise, tmp_path: Path) -> None:
+    with ScriptedServer() as server, pytest.raises(ServiceError, match=r"verdicts failed.*--judge reference"):
+        synthesise(server, judge=judge)
+    assert not (tmp_path / "direct").exists()
+
+
+def no_schema(call: Call) -> Reply:
+    """A judge that knows no structured output, and answers in a fence."""
+    return refuse(400, "response_format is not supported") if "response_format" in call.body else judge_fenced(call)
+
+
+@pytest.mark.parametrize("judge", ["judge-fenced", "no-schema"])
+def test_judges_without_structured_output_serve(judge: str, synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        server.behaviours["no-schema"] = no_schema
+        assert len(read_pairs(synthesise(server, judge=judge)["direct_path"])) > 10
+
+
+def test_a_flaky_judge_costs_time_but_no_pair(synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        honest = synthesise(server)["direct_path"].read_text()
+    with ScriptedServer() as server:
+        assert synthesise(server, judge="judge-flaky")["direct_path"].read_text() == honest
+
+
+@pytest.mark.parametrize(
+    ("judge", "error"), [("401", PermissionDeniedError), ("500", ServiceError), ("429-day", ServiceError)]
+)
+def test_a_judge_that_is_down_stops_the_run_and_the_answers_stay(
+    judge: str, error: type[Exception], synthesise: Synthesise
+) -> None:
+    with ScriptedServer() as server:
+        with pytest.raises(error) as caught:
+            synthesise(server, judge=judge)
+        before = len(paid(server))
+        synthesise(server)
+    asked_again = [c.key for c in server.calls if c.behaviour == "model" and "Say hello" not in c.user]
+    assert before > 0
+    assert "secret-key" not in str(caught.value)
+    assert len(asked_again) - len(set(asked_again)) <= IN_FLIGHT
+
+
+def test_no_key_is_refused_before_anything_is_asked(
+    synthesise: Synthesise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with ScriptedServer() as server, pytest.raises(PermissionDeniedError, match=r"OPENAI_API_KEY.*--judge reference"):
+        synthesise(server, judge_base_url="")
+    assert not [c for c in server.calls if c.behaviour == "model" and c.n > 1]
+
+
+def test_rows_that_break_the_pairs_contract_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "dpo_direct.json"
+    path.write_text('[{"prompt": {"system": "s", "user": "u"}, "chosen": "a", "rejected": "a"}]')
+    with pytest.raises(DataError, match="same chosen and rejected"):
+        read_pairs(path)
+    path.write_text('[{"prompt": "u", "chosen": "a", "rejected": "b"}]')
+    with pytest.raises(DataError, match="row"):
+        read_pairs(path)

@@ -1,0 +1,252 @@
+"""Laws of the export: the served GGUF sees the same tokens and says the same as the trained model; or there is none."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
+
+from lpm_kernel.errors import DataError, LpmError, MissingInputError
+from lpm_kernel.L2 import export_gguf
+from lpm_kernel.L2.export_gguf import StageConfig
+from lpm_kernel.records import Message, Prompt, write_jsonl
+from lpm_kernel.serving import converter, pre_tokenizer
+from lpm_kernel.serving.gguf_check import check_gguf
+from lpm_kernel.serving.hostile_texts import HOSTILE
+
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}\n"
+)
+EXPRESSIONS = {name: expressions for expressions, name in pre_tokenizer.KNOWN.items()}
+SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "initializer_range": 0.2}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
+
+
+def make_tokenizer(expressions: tuple[str, ...], template: str, bos: bool) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of 400 tokens that splits by the expressions, and with `bos` adds a leading token."""
+    core = Tokenizer(models.BPE())
+    core.normalizer = normalizers.NFC()
+    own = [e for e in expressions if e != pre_tokenizer.GPT2]
+    steps: list[Any] = [pre_tokenizers.Split(Regex(e), behavior="isolated") for e in own]
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre_tokenizer.GPT2 in expressions))
+    core.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=[AddedToken(token, special=True) for token in SPECIAL],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator([*HOSTILE.values()] * 3, trainer)
+    names = {"eos_token": SPECIAL[2], "pad_token": SPECIAL[0], "chat_template": template or None}
+    if bos:
+        core.post_processor = TemplateProcessing(single=f"{SPECIAL[0]} $A", special_tokens=[(SPECIAL[0], 0)])
+        names["bos_token"] = SPECIAL[0]
+    return PreTrainedTokenizerFast(tokenizer_object=core, **names)
+
+
+def make_model(
+    path: Path,
+    name: str = "qwen2",
+    *,
+    llama: bool = False,
+    seed: int = 1,
+    template: str = CHATML,
+    bos: bool = False,
+) -> Path:
+    """A random model whose answers are certain enough to compare; `name` is the pre-tokenizer."""
+    make_tokenizer(EXPRESSIONS.get(name, (name,)), template, bos).save_pretrained(path)
+    torch.manual_seed(seed)
+    ids = {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0, "vocab_size": 400}
+    config = (LlamaConfig if llama else Qwen2Config)(**SHAPE, **HEADS, **ids, tie_word_embeddings=not llama)
+    AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    return path
+
+
+@dataclass
+class Export:
+    """One run of the stage in a folder of its own."""
+
+    folder: Path
+
+    def run(self, model_path: Path, prompts_path: Path | None = None, **settings: Any) -> dict[str, Any]:
+        export_gguf.run(
+            StageConfig(**{"greedy_tokens": 12, "threads": 1, **settings}),
+            model_path=model_path,
+            gguf_path=self.gguf_path,
+            report_path=self.folder / "fidelity.json",
+            work_path=self.folder / "work",
+            prompts_path=prompts_path,
+        )
+        report: dict[str, Any] = json.loads((self.folder / "fidelity.json").read_text())
+        return report
+
+    @property
+    def gguf_path(self) -> Path:
+        return self.folder / "lpm.gguf"
+
+    def refuse(self, model_path: Path, match: str, **settings: Any) -> None:
+        with pytest.raises(LpmError, match=match):
+            self.run(model_path, **settings)
+        assert not self.gguf_path.exists() and not (self.folder / "fidelity.json").exists()
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Export:
+    return Export(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen2 with ChatML; tests do not change it."""
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`model` as f32 GGUF."""
+    export = Export(tmp_path_factory.mktemp("exported"))
+    report = export.run(model, outtype="f32")
+    assert report["pre_tokenizer"] == "qwen2" and report["greedy_equal"] > 0.9
+    assert report["bytes"] == export.gguf_path.stat().st_size
+    return export.gguf_path
+
+
+@pytest.mark.parametrize(
+    ("name", "outtype", "bos"),
+    [("gpt-2", "bf16", True), ("llama-bpe", "q8_0", False), ("qwen35", "f16", True), ("gpt-4o", "f16", False)],
+)
+def test_served_tokens_template_and_answers_equal_the_trained_models(
+    export: Export, tmp_path: Path, name: str, outtype: str, bos: bool
+) -> None:
+    template = "{{ bos_token }}" * bos + CHATML
+    report = export.run(make_model(tmp_path / "model", name, llama=True, template=template, bos=bos), outtype=outtype)
+    assert (report["pre_tokenizer"], report["outtype"], report["prompts"]) == (name, outtype, len(HOSTILE))
+    assert report["template_equal"] == report["tokens_equal"] == 1
+    assert report["greedy_prefix"] > 0.3
+    assert report["logprob_max_diff"] < {"f16": 0.05, "bf16": 0.5, "q8_0": 1.0}[outtype]
+
+
+def test_the_owners_prompts_are_compared_too(export: Export, model: Path, tmp_path: Path) -> None:
+    messages = (Message(role="system", content="You are Léa."), Message(role="user", content="Who are you?"))
+    decomposed = (Message(role="user", content="e\u0301 is two code points"),)
+    prompts = [
+        Prompt(id=f"{i}", row=i, variant="memory", messages=m, reference="")
+        for i, m in enumerate((messages, decomposed))
+    ]
+    write_jsonl(tmp_path / "prompts.jsonl", prompts)
+    report = export.run(model, tmp_path / "prompts.jsonl", greedy_prompts=2, outtype="q8_0")
+    assert (report["prompts"], report["greedy_prompts"], report["prompts_normalized"]) == (len(HOSTILE) + 2, 2, 1)
+
+
+def test_an_unknown_pre_tokenizer_is_refused(export: Export, tmp_path: Path) -> None:
+    export.refuse(make_model(tmp_path / "model", "[aeiou]+", llama=True), match="llama.cpp does not know")
+
+
+def test_what_transformers_loads_counts_not_what_tokenizer_json_says(export: Export, tmp_path: Path) -> None:
+    """transformers gives every Qwen2 model its own splitting, so training saw that."""
+    assert export.run(make_model(tmp_path / "model", "gpt-2"), greedy_prompts=0)["pre_tokenizer"] == "qwen2"
+
+
+@pytest.mark.parametrize(
+    ("template", "match"),
+    [("{{ messages[0]['content'] | title }}", "renders built-in"), ("{{ raise_exception('no') }}", "cannot render")],
+)
+def test_a_template_that_renders_otherwise_or_not_at_all_is_refused(
+    export: Export, tmp_path: Path, template: str, match: str
+) -> None:
+    export.refuse(make_model(tmp_path / "model", template=CHATML + template), match=match)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_model_with_code_of_its_own_is_refused(export: Export, tmp_path: Path, file: str) -> None:
+    path = make_model(tmp_path / "model") / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoModel": "evil.Model"}}))
+    export.refuse(path.parent, match="auto_map")
+
+
+def test_a_model_without_chat_template_is_refused(export: Export, tmp_path: Path) -> None:
+    export.refuse(make_model(tmp_path / "model", template=""), match=r"no chat template.*chat_template\.jinja")
+
+
+def test_a_missing_converter_names_the_set_up(export: Export, model: Path) -> None:
+    export.refuse(model, match="scripts/setup", converter_path="no/such/folder")
+
+
+def reference_of(model_path: Path) -> export_gguf.Reference:
+    config = StageConfig(greedy_tokens=12)
+    return export_gguf._reference(config, model_path, export_gguf._conversations(config, None))
+
+
+@pytest.mark.parametrize(("changed", "match"), [({"seed": 2}, "answers unlike"), ({"name": "gpt-2"}, "tokenizes")])
+def test_a_gguf_of_another_model_fails_the_fidelity_check(
+    exported: Path, tmp_path: Path, changed: dict[str, Any], match: str
+) -> None:
+    other_path = make_model(tmp_path / "other", **changed)
+    with pytest.raises(DataError, match=match):
+        export_gguf.check_fidelity(
+            StageConfig(greedy_tokens=12), other_path, exported, reference_of(other_path), tmp_path / "log"
+        )
+
+
+def test_a_gguf_that_lacks_anything_fails_the_check(exported: Path, model: Path, tmp_path: Path) -> None:
+    shapes = {w.name: w.shape for w in export_gguf.list_weights(export_gguf.weight_shards(model))}
+    whole: dict[str, Any] = {"shapes": shapes, "vocabulary": 400, "chat_template": CHATML}
+    assert check_gguf(exported, **whole) == "qwen2"
+    norm = "model.norm.weight"
+    for change in (
+        {"shapes": shapes | {norm: (65,)}},
+        {"shapes": shapes | {"model.layers.2.mlp.up_proj.weight": (96, 64)}},
+        {"shapes": {name: shape for name, shape in shapes.items() if name != norm}},
+        {"vocabulary": 401},
+        {"chat_template": CHATML.rstrip("\n")},
+    ):
+        with pytest.raises(DataError, match="export"):
+            check_gguf(exported, **(whole | change))
+    (tmp_path / "half.gguf").write_bytes(exported.read_bytes()[: exported.stat().st_size // 2])
+    with pytest.raises(DataError, match="no whole GGUF"):
+        check_gguf(tmp_path / "half.gguf", **whole)
+
+
+def test_the_converter_sees_no_secrets_and_no_network(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The converter is replaced by a script that tells what it sees."""
+    monkeypatch.setenv("OPENAI_API_KEY", "canary")
+    fake = tmp_path / "llama.cpp"
+    for part in converter.PARTS:
+        (fake / part).parent.mkdir(parents=True, exist_ok=True)
+        (fake / part).write_text("")
+    (fake / "conversion" / "base.py").write_text("class TextModel:\n    get_vocab_base_pre = None\n")
+    (fake / "convert_hf_to_gguf.py").write_text(
+        "import os, socket\nprint(sorted(os.environ))\nsocket.create_connection(('127.0.0.1', 9))\n"
+    )
+    log_path = tmp_path / "log"
+    with converter.converting(
+        model, tmp_path / "x.gguf", outtype="f16", converter_path=fake, log_path=log_path
+    ) as conversion:
+        with pytest.raises(DataError, match="without network"):
+            conversion.finish()
+        assert os.getpgid(0) != conversion.process.pid
+    assert "OPENAI" not in log_path.read_text() and "HF_HUB_OFFLINE" in log_path.read_text()
+
+
+def test_the_converter_ends_with_the_block(model: Path, tmp_path: Path) -> None:
+    path = converter.find_converter("llama.cpp")
+    with (
+        pytest.raises(MissingInputError),
+        converter.converting(
+            model, tmp_path / "x.gguf", outtype="f16", converter_path=path, log_path=tmp_path / "log"
+        ) as conversion,
+    ):
+        assert conversion.process.poll() is None
+        raise MissingInputError("anything")
+    assert conversion.process.poll() is not None

@@ -1,0 +1,69 @@
+"""The new model is promoted on evidence only."""
+
+from typing import Any
+
+import pytest
+
+from lpm_kernel.L2.bootstrap import interval
+from lpm_kernel.L2.gate import GateConfig, Trial, summarise
+from lpm_kernel.records import Answer, Message, Outcome, Prompt, Verdict
+
+
+def trial(number: int, outcome: Outcome, recall: tuple[float, float] | None = (0.5, 0.8)) -> Trial:
+    prompt = Prompt(
+        id=f"p{number}", row=number, variant="memory", messages=(Message(role="user", content="q"),), reference="r"
+    )
+    answer = [Answer(text="a", finish_reason="stop")]
+    verdict = Verdict(prompt_id=prompt.id, first=0, second=1, outcome=outcome, reason="", judge="j")
+    neutral = verdict.model_copy(update={"outcome": "tie"})
+    return Trial(prompt, answer, answer, [verdict], [neutral], recall)
+
+
+def decided(outcomes: list[Outcome], recall: tuple[float, float] | None = (0.5, 0.8), **more: Any) -> dict[str, Any]:
+    return summarise([trial(n, o, recall) for n, o in enumerate(outcomes)], GateConfig(), judge="j", **more)
+
+
+def test_clear_wins_promote() -> None:
+    evaluation = decided(["second"] * 18 + ["first"] * 2)
+    assert evaluation["decision"] == "promote"
+    assert evaluation["win_rate"]["rate"] == 0.9
+    assert evaluation["win_rate"]["ci95"][0] > 0.5
+    assert evaluation["personalisation_lift"] == {"before": 0.1, "after": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "reason"),
+    [
+        (decided(["second", "first"] * 10), "win rate"),
+        (decided(["tie"] * 20), "win rate"),
+        (decided(["second"] * 7), "held-out questions"),
+        (decided(["second"] * 12 + ["failed"] * 8), "no verdict"),
+        (decided(["second"] * 20, recall=(0.9, 0.5)), "fact recall may fall"),
+        (decided(["second"] * 20, retained={"projection": 0.1}), "survived rounding"),
+        (decided(["failed"] * 20), "no verdict"),
+    ],
+)
+def test_the_old_model_stays_without_evidence(evaluation: dict[str, Any], reason: str) -> None:
+    assert evaluation["decision"] == "keep"
+    assert reason in "; ".join(evaluation["reasons"])
+
+
+def test_a_failed_verdict_counts_as_nothing() -> None:
+    counts = decided(["second"] * 10 + ["failed"] * 2)["win_rate"]
+    assert (counts["after_wins"], counts["invalid"], counts["rate"]) == (10, 2, 1.0)
+
+
+def test_the_keys_of_evaluation_json_are_stable() -> None:
+    evaluation = decided(["second"] * 10)
+    assert set(evaluation) >= {
+        "prompts", "win_rate", "fact_recall", "personalisation_lift", "fidelity", "update_retained", "decision", "reasons",
+    }  # fmt: skip
+    assert set(evaluation["win_rate"]) == {"after_wins", "before_wins", "ties", "invalid", "rate", "ci95"}
+    assert set(evaluation["fact_recall"]) >= {"before", "after", "ci95_delta"}
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_questions() -> None:
+    few, many = interval([0.0, 1.0] * 10, 1), interval([0.0, 1.0] * 1000, 1)
+    assert few is not None and many is not None
+    assert few[0] < many[0] < 0.5 < many[1] < few[1]
+    assert interval([1.0], 1) is None

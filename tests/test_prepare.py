@@ -1,0 +1,73 @@
+"""Whole notes are held out, and nothing of them leaks into the pairs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import BIO, owner_items
+from lpm_kernel.errors import DataError
+from lpm_kernel.L2.prepare_data import StageConfig, run, split_items
+from lpm_kernel.preferences.second_me import read_rows
+from lpm_kernel.records import Prompt, read_jsonl
+
+CONFIG = StageConfig(held_out_share=0.25)
+
+
+def prepared(tmp_path: Path, merged_path: Path, bio_path: Path, config: StageConfig = CONFIG) -> dict[str, Path]:
+    made = {f"{name}_path": tmp_path / name for name in ("prompts", "held_out", "account")}
+    run(config, merged_path=merged_path, bio_path=bio_path, **made)
+    return made
+
+
+def test_no_note_of_a_held_out_question_is_among_the_prompts(
+    tmp_path: Path, merged_path: Path, bio_path: Path
+) -> None:
+    made = prepared(tmp_path, merged_path, bio_path)
+    prompts, held_out = (list(read_jsonl(made[name], Prompt)) for name in ("prompts_path", "held_out_path"))
+    asked = {note for p in held_out for note in p.notes}
+    assert asked
+    assert not asked & {note for p in prompts for note in p.notes}
+    assert not {p.user for p in held_out} & {p.user for p in prompts}
+
+
+def test_usable_equals_prompts_plus_held_out_plus_set_aside(tmp_path: Path, merged_path: Path, bio_path: Path) -> None:
+    account = json.loads(prepared(tmp_path, merged_path, bio_path)["account_path"].read_text())
+    assert account["usable"] == account["prompts"] + account["held_out"] + sum(account["set_aside"].values())
+    assert account["read"] == account["usable"] + sum(account["skipped"].values())
+
+
+def test_an_item_without_note_that_tells_a_held_out_fact_is_set_aside(tmp_path: Path, merged_path: Path) -> None:
+    tellers = [{"user": f"Tell me {w}", "assistant": f"I think of {w}."} for w in ("Trieste", "Quark", "1987", "Rossetti")]
+    merged_path.write_text(json.dumps([*owner_items(), *tellers]))
+    items, _ = read_rows(merged_path, CONFIG)
+    split = split_items(items, BIO, CONFIG)
+    assert split.set_aside["tells_a_held_out_note"] == 1
+    assert sum(p.user.startswith("Tell me") for p in split.prompts) == 3
+
+
+def test_the_split_is_the_same_for_a_seed_and_for_any_order_of_items(merged_path: Path) -> None:
+    items, _ = read_rows(merged_path, CONFIG)
+    held = {p.id for p in split_items(items, BIO, CONFIG).held_out}
+    assert held == {p.id for p in split_items(items[::-1], BIO, CONFIG).held_out}
+    others = [split_items(items, BIO, StageConfig(held_out_share=0.25, seed=s)).held_out for s in range(8)]
+    assert any({p.id for p in other} != held for other in others)
+
+
+def test_low_scores_become_no_prompt(merged_path: Path) -> None:
+    scored = [item | {"score": n % 2} for n, item in enumerate(owner_items())]
+    merged_path.write_text(json.dumps(scored))
+    items, _ = read_rows(merged_path, CONFIG)
+    split = split_items(items, BIO, StageConfig(held_out_share=0.25, min_score=1))
+    assert all(p.score == 1 for p in [*split.prompts, *split.held_out])
+
+
+def test_fewer_than_ten_items_are_refused_with_the_cure(tmp_path: Path, merged_path: Path, bio_path: Path) -> None:
+    merged_path.write_text(json.dumps(owner_items()[:9]))
+    with pytest.raises(DataError, match=r"9 usable items.*at least 10.*--min-items"):
+        prepared(tmp_path, merged_path, bio_path)
+
+
+def test_the_documented_tenth_of_a_small_file_is_not_empty(tmp_path: Path, merged_path: Path, bio_path: Path) -> None:
+    made = prepared(tmp_path, merged_path, bio_path, StageConfig(sample_fraction=0.01))
+    assert len(list(read_jsonl(made["prompts_path"], Prompt))) == 1

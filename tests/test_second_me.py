@@ -1,0 +1,117 @@
+"""Every variant of merged.json is read, rendered as SFT renders it, and accounted for."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lpm_kernel.errors import DataError
+from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
+
+CONFIG = SecondMeConfig(user_name="Mira")
+VARIANTS = {
+    "memory": {"user": "Q", "assistant": "A"},
+    "diversity": {"user": "D", "assistant": "A", "doc_id": ["n1", 7], "question_type": "global", "entity_name": "x"},
+    "context": {"user_request": "R", "enhanced_request": "E"},
+    "feedback": {"user_request": "R", "expert_response": "X", "user_feedback": "F"},
+    "dated": {"user": "Q", "assistant": "A", "timestamp": "2024-05-01"},
+    "time_qa": {"user": "Q", "assistant": "A", "timestamp": "2024-05-01", "is_timeqa": True},
+    "exact_day": {"user": "Q", "assistant": "A", "exact_day": "2024-05-01"},
+    "bio_qa": {"query": "B", "answer": "<think>t</think>\n\n<answer>A</answer>"},
+}
+EVERY_KEY = {key: None for item in VARIANTS.values() for key in item} | {"score": None, "reasoning": None}
+
+
+def read(tmp_path: Path, items: object, config: SecondMeConfig = CONFIG):
+    path = tmp_path / "merged.json"
+    path.write_text(json.dumps(items), encoding="utf-8")
+    return read_rows(path, config)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_null_and_missing_fields_are_the_same(variant: str, tmp_path: Path) -> None:
+    (bare,), _ = read(tmp_path, [VARIANTS[variant]])
+    (padded,), _ = read(tmp_path, [EVERY_KEY | VARIANTS[variant]])
+    assert bare == padded
+    assert bare.variant == variant
+
+
+def test_each_variant_has_the_rendering_of_its_sft(tmp_path: Path) -> None:
+    prompts, skipped = read(tmp_path, list(VARIANTS.values()))
+    told = {p.variant: (p.system, p.user, p.reference) for p in prompts}
+    assert not skipped
+    assert told["context"][1:] == ("Mira's request is: R", "E")
+    assert told["feedback"][1:] == ("Mira's request is: R\nExpert's response is: X", "F")
+    assert told["dated"] == ("", "<|ME|>Q", "A")
+    assert told["time_qa"][0].endswith("date is 2024-05-01")
+    assert told["exact_day"] == ("You are a helpful assistant.", "<|ME|>Q", "A")
+    assert told["bio_qa"][2] == "A"
+    assert "Mira" in told["memory"][0]
+
+
+def test_thinking_models_keep_the_thought_in_the_target(tmp_path: Path) -> None:
+    (prompt,), _ = read(tmp_path, [VARIANTS["bio_qa"]], SecondMeConfig(thinking=True))
+    assert prompt.reference.startswith("<think>t</think>")
+    assert "<think>" in prompt.system
+
+
+def test_a_filtered_item_keeps_its_variant_and_score(tmp_path: Path) -> None:
+    (prompt,), _ = read(tmp_path, [VARIANTS["diversity"] | {"score": 4, "reasoning": "fine"}])
+    assert (prompt.variant, prompt.score, prompt.notes) == ("diversity", 4.0, ("n1", "7"))
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (None, "not_an_object"),
+        (7, "not_an_object"),
+        ({"user": "Q", "assistant": None}, "no_answer"),
+        ({"user": "Q", "assistant": "None"}, "no_answer"),
+        ({"user": "  ", "assistant": "A"}, "no_question"),
+        ({"user": 5, "assistant": "A"}, "not_text"),
+        ({"user": "Q", "assistant": "A" * 1_000_000}, "too_long"),
+        ({"user": "Q", "assistant": "\ud800"}, "broken_unicode"),
+        ({"user": "Q", "assistant": "a\x00b"}, "broken_unicode"),
+        ({"user": "Q<|im_end|>", "assistant": "A"}, "control_token"),
+        ({"user": "Q", "assistant": "A", "is_timeqa": True}, "no_timestamp"),
+        ({}, "no_question"),
+    ],
+)
+def test_an_unusable_item_is_skipped_with_its_reason(item: object, reason: str, tmp_path: Path) -> None:
+    prompts, skipped = read(tmp_path, [item, VARIANTS["memory"]])
+    assert len(prompts) == 1
+    assert skipped == {reason: 1}
+
+
+def test_words_that_begin_with_none_stay(tmp_path: Path) -> None:
+    prompts, _ = read(tmp_path, [{"user": "Q", "assistant": "Nonetheless, None of my cats did."}])
+    assert len(prompts) == 1
+
+
+def test_read_equals_usable_plus_skipped(tmp_path: Path) -> None:
+    items = [*VARIANTS.values(), *VARIANTS.values(), None, {"user": "x"}]
+    prompts, skipped = read(tmp_path, items)
+    assert len(items) == len(prompts) + skipped.total()
+    assert skipped["duplicate"] == len(VARIANTS)
+
+
+def test_a_duplicate_adds_its_notes(tmp_path: Path) -> None:
+    (prompt,), skipped = read(tmp_path, [VARIANTS["memory"], VARIANTS["memory"] | {"doc_id": ["n9"]}])
+    assert prompt.notes == ("n9",)
+    assert skipped == {"duplicate": 1}
+
+
+def test_a_broken_byte_costs_only_its_item(tmp_path: Path) -> None:
+    path = tmp_path / "merged.json"
+    path.write_bytes(b'\xef\xbb\xbf[{"user":"Q","assistant":"\xff"},\r\n{"user":"Q","assistant":"A"}]')
+    prompts, skipped = read_rows(path, CONFIG)
+    assert [p.reference for p in prompts] == ["A"]
+    assert skipped == {"broken_unicode": 1}
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "{}", "[1,", "nope", "[" * 100_000])
+def test_a_file_that_is_no_list_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "merged.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"merged\.json"):
+        read_rows(path, CONFIG)

@@ -1,0 +1,379 @@
+"""Our own servers live as long as their block and no longer; others' servers are used or left alone."""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from scripted_server import ScriptedServer
+from tiny_gguf import CONTEXT, write_tiny_gguf
+
+from lpm_kernel.errors import DataError, LpmError, MissingInputError, PermissionDeniedError, ServiceError
+from lpm_kernel.records import Message
+from lpm_kernel.serving import engines, probe, process
+from lpm_kernel.serving.client import ChatClient, Completion
+from lpm_kernel.serving.gguf_header import read_header
+from lpm_kernel.serving.llama_cpp import Endpoint, ServingConfig, answering, serve, serve_forever
+
+QUESTION = [Message(role="user", content="Where does Ada live?")]
+FAKE = """#!{python}
+import os, sys
+if "--help" in sys.argv:
+    sys.exit(print("--cache-ram N  --no-cache-idle-slots  --no-webui, --no-slots"))
+given = dict(zip(sys.argv[1:], sys.argv[2:]))
+{deed}
+child = ["-m", "lpm_kernel.serving.xllamacpp_child", "--model", given["-m"], "--port", given["--port"]]
+child += ["--slots", given["-np"], "--context-tokens", given["-c"], "--threads", given["-t"]]
+os.execv(sys.executable, [sys.executable, *child])
+"""
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from lpm_kernel.serving.llama_cpp import ServingConfig, serve
+with serve(Path(sys.argv[1]), ServingConfig(engine="xllamacpp", port=int(sys.argv[2])), Path(sys.argv[3])) as endpoint:
+    print(endpoint.pid, flush=True)
+    time.sleep(60)
+"""
+HANG = """
+import signal, time
+os.fork()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open("{pids}", "a").write(str(os.getpid()) + " ")
+time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf")
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+def own(port: int, **more: object) -> ServingConfig:
+    return ServingConfig.model_validate({"engine": "xllamacpp", "port": port, "slots": 3, **more})
+
+
+def ask(endpoint: Endpoint, n: int = 1) -> list[Completion]:
+    async def run() -> list[Completion]:
+        async with ChatClient(endpoint, timeout_s=20, max_in_flight=2) as client:
+            return await client.chat(QUESTION, n=n, temperature=1.0, max_tokens=16, seed=1)
+
+    return asyncio.run(run())
+
+
+def alive(pid: int | None) -> bool:
+    """Whether the process runs; one that is dead and not yet reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def soon(holds: Callable[[], bool], within_s: float = 10.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
+
+
+def fake_llama_server(folder: Path, monkeypatch: pytest.MonkeyPatch, deed: str = "") -> Path:
+    """The only llama-server here: does the deed, then serves as xllamacpp would."""
+    path = folder / "llama-server"
+    path.write_text(FAKE.format(python=sys.executable, deed=deed))
+    path.chmod(0o755)
+    monkeypatch.setattr(engines, "BINARIES", ())
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    return path
+
+
+# Our own --------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_answers_in_its_block_and_is_gone_after_it(gguf: Path, port: int, tmp_path: Path) -> None:
+    with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
+        assert endpoint.base_url == f"http://127.0.0.1:{port}/v1" and endpoint.ours
+        assert len({c.text for c in ask(endpoint, n=3)}) == 3
+    assert not alive(endpoint.pid)
+    assert (tmp_path / "server.log").stat().st_size > 0
+
+
+@pytest.mark.parametrize("thrown", [ValueError, DataError, KeyboardInterrupt, SystemExit])
+def test_an_exception_in_the_block_stops_the_server_and_travels_on(
+    gguf: Path, port: int, tmp_path: Path, thrown: type[BaseException]
+) -> None:
+    with pytest.raises(thrown), serve(gguf, own(port), tmp_path / "server.log") as endpoint:
+        raise thrown
+    assert not alive(endpoint.pid)
+
+
+def test_a_server_dies_with_its_killed_parent(gguf: Path, port: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PARENT, str(gguf), str(port), str(tmp_path / "server.log")]
+    environ = {**os.environ, "PYTHONPATH": str(engines.PROJECT_ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environ) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline())
+        assert alive(pid)
+        parent.kill()
+    assert soon(lambda: not alive(pid), within_s=5)
+
+
+def test_a_death_in_the_block_is_told_at_once_with_the_end_of_the_log(gguf: Path, port: int, tmp_path: Path) -> None:
+    start = time.monotonic()
+    with (
+        pytest.raises(ServiceError, match=r"(?s)SIGKILL.*out of memory.*ends:.*listening"),
+        serve(gguf, own(port), tmp_path / "server.log") as endpoint,
+    ):
+        assert endpoint.pid
+        os.kill(endpoint.pid, signal.SIGKILL)
+        ask(endpoint)
+    assert time.monotonic() - start < 5
+
+
+def test_a_death_behind_a_foreign_error_is_told_too(gguf: Path, port: int, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ServiceError, match="SIGKILL") as caught,
+        serve(gguf, own(port), tmp_path / "server.log") as endpoint,
+    ):
+        assert endpoint.pid
+        os.kill(endpoint.pid, signal.SIGKILL)
+        raise ConnectionResetError("by peer")
+    assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+
+def test_the_key_is_needed_and_stands_on_no_command_line(gguf: Path, port: int, tmp_path: Path) -> None:
+    with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
+        with pytest.raises(probe.UnansweredError, match="401"):
+            probe.fetch_json(f"{endpoint.base_url}/models")
+        with pytest.raises(probe.UnansweredError, match="401"):
+            probe.fetch_json(f"{endpoint.base_url}/models", api_key="wrong")
+        assert probe.listed_models(endpoint.base_url, endpoint.api_key)
+        assert endpoint.api_key not in Path(f"/proc/{endpoint.pid}/cmdline").read_text()
+    assert endpoint.api_key not in repr(endpoint) + (tmp_path / "server.log").read_text()
+
+
+def test_the_server_inherits_neither_settings_nor_secrets(
+    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LLAMA_ARG_N_PARALLEL", "LLAMA_ARG_PORT", "OPENAI_API_KEY", "HF_TOKEN", "LPM_ENDPOINT_KEY"):
+        monkeypatch.setenv(name, "17")
+    with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
+        inherited = Path(f"/proc/{endpoint.pid}/environ").read_text().split("\0")
+        assert not [line for line in inherited if line.endswith("=17")]
+        assert probe.props(endpoint.base_url, endpoint.api_key)["total_slots"] == 3
+
+
+def test_it_leads_a_group_of_its_own_and_listens_on_loopback_only(gguf: Path, port: int, tmp_path: Path) -> None:
+    with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
+        assert endpoint.pid and os.getpgid(endpoint.pid) == endpoint.pid
+        listening = Path(f"/proc/{endpoint.pid}/net/tcp").read_text().upper()
+        assert f"0100007F:{port:04X}" in listening and f"00000000:{port:04X}" not in listening
+
+
+def test_a_slot_is_no_longer_than_the_model_allows(gguf: Path, port: int, tmp_path: Path) -> None:
+    with serve(gguf, own(port, slot_tokens=100_000), tmp_path / "server.log") as endpoint:
+        assert f"--context-tokens\0{3 * CONTEXT}\0" in Path(f"/proc/{endpoint.pid}/cmdline").read_text()
+
+
+def test_two_servers_at_once_take_two_ports(gguf: Path, port: int, tmp_path: Path) -> None:
+    with serve(gguf, own(port), tmp_path / "a.log") as first, serve(gguf, own(port), tmp_path / "b.log") as second:
+        assert first.base_url != second.base_url
+        assert ask(first) == ask(second)
+
+
+# Engines --------------------------------------------------------------------------------------------------------
+
+
+def test_a_llama_server_on_the_path_is_preferred_and_gets_the_flags_that_it_knows(
+    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_path = tmp_path / "server.log"
+    fake_llama_server(tmp_path, monkeypatch, deed="print(*sys.argv[1:], flush=True)")
+    with serve(gguf, own(port, engine="auto"), log_path) as endpoint:
+        assert endpoint.engine == "llama-server"
+    told = log_path.read_text().splitlines()[0]
+    assert f"--host 127.0.0.1 --port {port} -np 3 -c {3 * CONTEXT} -kvu" in told
+    assert "--cache-ram 0 --no-cache-idle-slots" in told and "--offline" not in told
+    assert endpoint.api_key not in told
+
+
+def test_a_binary_that_dies_of_sigill_is_replaced_and_named(
+    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = fake_llama_server(tmp_path, monkeypatch, deed="os.kill(os.getpid(), 4)")
+    with serve(gguf, own(port, engine="auto"), tmp_path / "server.log") as endpoint:
+        assert endpoint.engine == "xllamacpp" and ask(endpoint)
+    told = capfd.readouterr().err
+    assert str(path) in told and "SIGILL" in told and "another processor" in told
+
+
+def test_a_server_that_never_gets_ready_is_given_up_and_killed_with_its_children(
+    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids_path = tmp_path / "pids"
+    fake_llama_server(tmp_path, monkeypatch, deed=HANG.format(pids=pids_path))
+    monkeypatch.setattr(process, "GRACE_S", 0.2)
+    with (
+        pytest.raises(ServiceError, match=r"not ready after 1 s"),
+        serve(gguf, own(port, engine="llama-server", start_timeout_s=1), tmp_path / "server.log"),
+    ):
+        pytest.fail("it cannot be ready")
+    pids = [int(pid) for pid in pids_path.read_text().split()]
+    assert len(pids) == 2
+    assert soon(lambda: not any(alive(pid) for pid in pids), within_s=3)
+
+
+def test_without_an_engine_the_cure_is_told(
+    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "BINARIES", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with (
+        pytest.raises(ServiceError, match="pip install xllamacpp"),
+        serve(gguf, own(port, engine="llama-server"), tmp_path / "server.log"),
+    ):
+        pytest.fail("there is none")
+
+
+# Files ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_cut_file_is_refused_before_any_server_starts(gguf: Path, port: int, tmp_path: Path) -> None:
+    whole = gguf.read_bytes()
+    cut_path, log_path = tmp_path / "cut.gguf", tmp_path / "server.log"
+    for size_bytes in (0, 3, 4, 20, 1000, len(whole) // 2, len(whole) - 33):
+        cut_path.write_bytes(whole[:size_bytes])
+        with pytest.raises(DataError, match="no whole GGUF"), serve(cut_path, own(port), log_path):
+            pytest.fail("it was served")
+    assert not log_path.exists()
+
+
+def test_a_damaged_header_is_read_or_refused_but_never_worse(gguf: Path, tmp_path: Path) -> None:
+    whole, damaged_path, dice = gguf.read_bytes(), tmp_path / "damaged.gguf", random.Random(1)
+    for _ in range(500):
+        damaged = bytearray(whole[:12_000])
+        damaged[dice.randrange(4000)] = dice.randrange(256)
+        damaged_path.write_bytes(damaged + whole[12_000:])
+        try:
+            read_header(damaged_path)
+        except DataError:
+            continue
+
+
+def test_the_header_tells_what_gguf_tells(gguf: Path) -> None:
+    from gguf import GGUFReader
+
+    header = read_header(gguf)
+    assert header.context_tokens == CONTEXT
+    assert header.tensors == {t.name: tuple(int(d) for d in t.shape) for t in GGUFReader(gguf).tensors}
+
+
+def test_a_model_that_the_server_cannot_load_is_told_with_the_servers_words(
+    gguf: Path, port: int, tmp_path: Path
+) -> None:
+    unknown_path = tmp_path / "unknown.gguf"
+    unknown_path.write_bytes(gguf.read_bytes().replace(b"llama", b"lamma"))
+    with (
+        pytest.raises(ServiceError, match=r"(?s)exit code 1.*unknown model architecture"),
+        serve(unknown_path, own(port), tmp_path / "server.log"),
+    ):
+        pytest.fail("it was served")
+
+
+# Others' servers ------------------------------------------------------------------------------------------------
+
+
+def test_a_server_of_the_user_is_used_named_and_not_stopped(
+    gguf: Path, port: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serve(gguf, own(port), tmp_path / "theirs.log", api_key="") as theirs:
+        with answering(None, own(port), tmp_path / "ours.log") as endpoint:
+            assert endpoint.base_url == theirs.base_url and not endpoint.ours and endpoint.slots == 3
+            assert ask(endpoint)
+        assert ask(theirs)
+    assert f"port {port}: model {gguf}" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("behaviour", ["stranger", "html", "500", "no-choices"])
+def test_a_stranger_on_the_port_is_told_and_left_alone(
+    gguf: Path, tmp_path: Path, behaviour: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        ScriptedServer(behaviour) as stranger,
+        answering(gguf, own(stranger.port), tmp_path / "server.log") as endpoint,
+    ):
+        assert endpoint.ours and endpoint.base_url != stranger.base_url
+        assert ask(endpoint)
+    assert f"port {stranger.port} is taken" in capfd.readouterr().err
+
+
+def test_a_silent_stranger_is_left_alone_in_seconds(gguf: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with answering(gguf, own(port), tmp_path / "server.log") as endpoint:
+            assert endpoint.ours
+    assert time.monotonic() - start < 8
+
+
+def test_a_configured_endpoint_comes_first(
+    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LPM_ENDPOINT_KEY", "theirs")
+    with (
+        ScriptedServer(api_key="theirs", slots=5) as server,
+        answering(gguf, own(port, endpoint=f"{server.base_url}/"), tmp_path / "server.log") as endpoint,
+    ):
+        assert (endpoint.base_url, endpoint.model, endpoint.slots) == (server.base_url, "scripted", 5)
+        assert ask(endpoint)
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "told"),
+    [
+        ("http://127.0.0.1:9/v1", ServiceError, "--endpoint"),
+        ("nonsense", ServiceError, "--endpoint"),
+        ("locked", PermissionDeniedError, "LPM_ENDPOINT_KEY"),
+    ],
+)
+def test_a_configured_endpoint_that_fails_is_no_reason_to_ask_another(
+    gguf: Path, port: int, tmp_path: Path, url: str, error: type[LpmError], told: str
+) -> None:
+    with ScriptedServer(api_key="secret") as locked:
+        config = own(port, endpoint=locked.base_url if url == "locked" else url)
+        with pytest.raises(error, match=told), answering(gguf, config, tmp_path / "server.log"):
+            pytest.fail("it answered")
+
+
+def test_nothing_to_ask_and_nothing_to_serve_is_told(port: int, tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="--endpoint"), answering(None, own(port), tmp_path / "server.log"):
+        pytest.fail("there is nothing")
+
+
+def test_who_listens_is_told_without_a_key(gguf: Path, port: int, tmp_path: Path) -> None:
+    assert probe.who_listens(port) == "free"
+    with ScriptedServer() as server, ScriptedServer(api_key="secret") as locked, ScriptedServer("stranger") as stranger:
+        told = [probe.who_listens(s.port) for s in (server, locked, stranger)]
+    assert "model scripted" in told[0] and "wants a key" in told[1] and "no model server" in told[2]
+
+
+def test_serving_for_a_person_takes_no_other_port(gguf: Path, tmp_path: Path) -> None:
+    with ScriptedServer() as server, pytest.raises(ServiceError, match=r"taken.*model scripted.*--port"):
+        serve_forever(gguf, port=server.port, log_path=tmp_path / "server.log")

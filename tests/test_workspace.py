@@ -1,0 +1,128 @@
+"""An artifact is whole or absent, tells what made it, and what was the owner's is never lost."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lpm_kernel.errors import BusyError, OutputError, UsageError
+from lpm_kernel.workspace import TEMPORARY, Workspace, manifest_path
+
+BIRTH: dict[str, Any] = {
+    "step": "test",
+    "making": "m1",
+    "config": {},
+    "inputs": {},
+    "seconds": 1.0,
+    "made_at": "now",
+    "versions": {},
+}
+
+
+def publish(workspace: Workspace, name: str, text: str) -> Path:
+    places = {"out": workspace.place(name)}
+    with workspace.building(places) as drafts:
+        if name == "adapter":
+            drafts["out"].mkdir()
+            (drafts["out"] / "adapter_config.json").write_text(text)
+        else:
+            drafts["out"].write_text(text)
+        workspace.publish(drafts, places, BIRTH)
+    return places["out"]
+
+
+@pytest.mark.parametrize("name", ["lpm.gguf", "adapter"])
+def test_a_published_artifact_verifies_until_a_byte_changes(name: str, workspace: Workspace) -> None:
+    path = publish(workspace, name, "content")
+    manifest = workspace.manifest(path)
+    assert manifest is not None
+    assert manifest.step == "test"
+    file = path if path.is_file() else path / "adapter_config.json"
+    file.write_text("c0ntent")
+    assert Workspace(workspace.root).manifest(path) is None
+
+
+@pytest.mark.parametrize("name", ["lpm.gguf", "adapter"])
+def test_a_failed_build_leaves_nothing_and_what_was_there(name: str, workspace: Workspace) -> None:
+    path = publish(workspace, name, "old")
+    with pytest.raises(ZeroDivisionError), workspace.building({"out": path}) as drafts:
+        drafts["out"].write_text("half")
+        raise ZeroDivisionError
+    assert workspace.manifest(path) is not None
+    assert not list(workspace.root.rglob(f"{TEMPORARY}*"))
+
+
+def test_an_owners_file_in_the_way_is_kept(workspace: Workspace) -> None:
+    workspace.place("lpm.gguf").parent.mkdir(parents=True)
+    workspace.place("lpm.gguf").write_text("mine")
+    path = publish(workspace, "lpm.gguf", "ours")
+    assert path.read_text() == "ours"
+    assert path.with_name("lpm.gguf.kept-1").read_text() == "mine"
+    publish(workspace, "lpm.gguf", "ours again")
+    assert not path.with_name("lpm.gguf.kept-2").exists()
+
+
+def test_a_manifest_without_its_content_is_no_artifact(workspace: Workspace) -> None:
+    path = publish(workspace, "lpm.gguf", "content")
+    path.unlink()
+    assert manifest_path(path).exists()
+    assert workspace.manifest(path) is None
+    assert workspace.find("lpm.gguf") is None
+
+
+def test_both_layouts_of_second_me_are_found(workspace: Workspace) -> None:
+    new = workspace.root / "data/stage2/global_bio/global_bio.json"
+    new.parent.mkdir(parents=True)
+    new.write_text('{"content": "x"}')
+    assert workspace.find("global_bio") == workspace.place("global_bio")
+    workspace.place("global_bio").unlink()
+    assert workspace.find("global_bio") == new
+
+
+def test_a_named_model_folder_and_the_newest_gguf_are_found(workspace: Workspace) -> None:
+    model = workspace.root / "model/output/merged_model/Qwen2.5-0.5B-Instruct"
+    model.mkdir(parents=True)
+    assert workspace.find("merged_model") is None
+    (model / "config.json").write_text("{}")
+    assert workspace.find("merged_model") == model
+    gguf = workspace.root / "model/output/gguf/me/20260101_000000.gguf"
+    gguf.parent.mkdir(parents=True)
+    gguf.write_text("x")
+    assert workspace.find("lpm.gguf") == gguf
+
+
+def test_one_writer_and_the_second_learns_who(workspace: Workspace) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from lpm_kernel.workspace import Workspace\n"
+        "with Workspace(Path(sys.argv[1])).lock(): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, workspace.root], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(BusyError, match=str(holder.pid)), workspace.lock():
+            pass
+        assert workspace.is_locked()
+    finally:
+        holder.kill()
+        holder.communicate()
+    with workspace.lock():
+        assert not list(workspace.root.glob("*.kept*"))
+
+
+def test_leftovers_of_a_killed_run_are_swept(workspace: Workspace) -> None:
+    leftover = workspace.root / "model" / f"{TEMPORARY}1-lpm.gguf"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_text("half")
+    with workspace.lock():
+        assert not leftover.exists()
+
+
+def test_an_unknown_artifact_and_an_unwritable_root_say_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="lmp.gguf"):
+        Workspace(tmp_path).find("lmp.gguf")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="--workspace"), Workspace(tmp_path / "file" / "x").lock():
+        pass
