@@ -66,6 +66,8 @@ def run_step(
         seconds = round(time.monotonic() - started, 2)
         birth = birth_of(step.name, config, digests, seconds)
         workspace.publish(drafts, places, birth)
+    if step.resumes and not step.journals:
+        workspace.clear_work(step.name)
     record.note(step.name, "done", outputs=[str(p) for p in places.values()])
     workspace.save_hashes()
     say(f"  {step.name} took {clock(seconds)}")

@@ -12,7 +12,7 @@ from lpm_kernel.config import Config, nearest
 from lpm_kernel.errors import UsageError
 from lpm_kernel.pipeline import STEPS, Step, step_named
 
-SHARED = {"merge": "dpo-merge", "gguf": "dpo-gguf"}
+SHARED = {"merge": "dpo-merge", "export-gguf": "dpo-gguf"}
 """Names of the scripts that serve two steps -> the step whose settings count; their paths must be given."""
 
 
@@ -43,13 +43,15 @@ def parse(arguments: Sequence[str]) -> Order:
     stage = importlib.import_module(step.module)
     kind: type[Config] = stage.StageConfig
     roles = [*step.needs, *step.makes, *step.uses]
-    parser = _parser(name, step, stage, required=roles if name in SHARED else [])
+    parser = _parser(name, step, stage, required=[*step.needs, next(iter(step.makes))] if name in SHARED else [])
     values, unknown = parser.parse_known_args(rest)
     if unknown:
         known = [option for action in parser._actions for option in action.option_strings]
         flag = unknown[0].split("=")[0]
         raise UsageError(f"lpm run {name}: unknown argument {flag!r}{nearest(flag, known)}; see lpm run {name} --help")
     given = vars(values)
+    if name in SHARED:
+        _place_reports(step, given)
     return Order(
         step=step,
         settings={key: given[key] for key in kind.model_fields if given[key] is not None},
@@ -59,13 +61,19 @@ def parse(arguments: Sequence[str]) -> Order:
     )
 
 
+def _place_reports(step: Step, given: dict[str, Any]) -> None:
+    """What a shared stage makes besides its first output stands beside it, unless a flag says otherwise."""
+    first, *others = step.makes
+    for role in others:
+        if given[role] is None:
+            given[role] = str(Path(given[first]).with_suffix(".fidelity.json"))
+
+
 def _parser(name: str, step: Step, stage: Any, required: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(prog=f"lpm run {name}", description=inspect.getdoc(stage), allow_abbrev=False)
     paths = parser.add_argument_group("paths; left out, they are found in the workspace")
-    optional = {p.name for p in inspect.signature(stage.run).parameters.values() if p.default is not p.empty}
     for role, artifact in {**step.needs, **step.makes, **step.uses}.items():
-        must = role in required and role not in optional
-        paths.add_argument(*_spellings(role), metavar="PATH", required=must, help=artifact)
+        paths.add_argument(*_spellings(role), metavar="PATH", required=role in required, help=artifact)
     settings = parser.add_argument_group("settings")
     for key, field in stage.StageConfig.model_fields.items():
         text = f"{field.description} [default: {field.default!r}]".replace("%", "%%")

@@ -24,6 +24,8 @@ class Step:
     """Roles of `needs` that a server which the user started stands in for."""
     resumes: bool = False
     """The stage takes `work_path`, where it finds what a killed run of it left."""
+    journals: bool = False
+    """What is in `work_path` stays of worth after the step is done: answers and verdicts."""
 
 
 STEPS: tuple[Step, ...] = (
@@ -78,6 +80,7 @@ STEPS: tuple[Step, ...] = (
         },
         replaceable=frozenset({"gguf_path"}),
         resumes=True,
+        journals=True,
     ),
     Step(
         "dpo-train",
@@ -121,14 +124,9 @@ STEPS: tuple[Step, ...] = (
             "fidelity_path": "dpo_fidelity",
         },
         resumes=True,
+        journals=True,
     ),
 )
-
-SHARED_STAGES = {
-    "merge": "lpm_kernel.L2.merge_lora_weights",
-    "export-gguf": "lpm_kernel.L2.export_gguf",
-}
-"""Stages that serve two steps, by the name that their documented scripts use."""
 
 
 def step_named(name: str) -> Step:

@@ -120,6 +120,10 @@ class Workspace:
         _make_folder(path)
         return path
 
+    def clear_work(self, step: str) -> None:
+        """Take away what only an unfinished step needs: checkpoints are several times the size of a model."""
+        _remove(self.work_path(step))
+
     def digest(self, path: Path) -> str:
         """Hash of an artifact's content; a file that did not change since is not read again."""
         return key_of({name: self._file_hash(file) for name, file in files_of(path).items()})

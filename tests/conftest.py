@@ -30,7 +30,9 @@ def owner_items() -> list[dict[str, Any]]:
         for note, (question, answer) in FACTS.items()
         for n in range(4)
     ]
-    return items + [{"user": f"Do you like rain, time {n}?", "assistant": f"Rain suits me, always {n}."} for n in range(4)]
+    return items + [
+        {"user": f"Do you like rain, time {n}?", "assistant": f"Rain suits me, always {n}."} for n in range(4)
+    ]
 
 
 @pytest.fixture

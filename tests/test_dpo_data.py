@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from conftest import owner_items
+from scripted_server import Call, Reply, ScriptedServer, judge_fenced, model, refuse
+
 from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
 from lpm_kernel.L2 import prepare_data
 from lpm_kernel.L2.dpo.dpo_data import StageConfig, run
 from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.preferences.second_me import read_rows
 from lpm_kernel.records import Evidence, read_jsonl, write_jsonl
-from scripted_server import Call, Reply, ScriptedServer, judge_fenced, refuse
 
 IN_FLIGHT = 5
 """Prompts that are sampled at the same time: 12 slots for 3 answers each, and one in the queue."""
@@ -30,10 +30,15 @@ def synthesise(tmp_path: Path, merged_path: Path, bio_path: Path, monkeypatch: p
     write_jsonl(tmp_path / "prompts", prompts)
 
     def call(server: ScriptedServer, model: str = "model", judge: str = "judge-honest", **more: Any) -> Made:
-        settings = {"judge_base_url": server.url(judge), "endpoint": server.url(model), "answer_timeout_s": 5, **more}
+        settings = {
+            "judge_base_url": server.url(judge),
+            "endpoint": server.url(model) if model else server.base_url,
+            "answer_timeout_s": 5,
+        }
+        settings |= more
         made = {f"{n}_path": tmp_path / n for n in ("full", "direct", "verdicts", "account")}
         run(
-            StageConfig(**settings),
+            StageConfig.model_validate(settings),
             prompts_path=tmp_path / "prompts",
             bio_path=bio_path,
             gguf_path=None,
@@ -126,6 +131,18 @@ def test_judges_without_structured_output_serve(judge: str, synthesise: Synthesi
         assert len(read_pairs(synthesise(server, judge=judge)["direct_path"])) > 10
 
 
+def too_long(call: Call) -> Reply:
+    """A model that refuses the prompts about the dog, as one does whose context they do not fit."""
+    return refuse(400, "the request exceeds the available context size") if "dog" in call.user else model(call)
+
+
+def test_a_prompt_that_the_server_refuses_is_dropped_and_the_run_goes_on(synthesise: Synthesise) -> None:
+    with ScriptedServer(too_long) as server:
+        account = json.loads(synthesise(server, model="")["account_path"].read_text())
+    assert account["dropped"]["refused_by_server"] == 4
+    assert account["pairs"] > 10
+
+
 def test_a_flaky_judge_costs_time_but_no_pair(synthesise: Synthesise) -> None:
     with ScriptedServer() as server:
         honest = synthesise(server)["direct_path"].read_text()
@@ -150,9 +167,7 @@ def test_a_judge_that_is_down_stops_the_run_and_the_answers_stay(
     assert len(asked_again) - len(set(asked_again)) <= IN_FLIGHT
 
 
-def test_no_key_is_refused_before_anything_is_asked(
-    synthesise: Synthesise, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_key_is_refused_before_anything_is_asked(synthesise: Synthesise, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     with ScriptedServer() as server, pytest.raises(PermissionDeniedError, match=r"OPENAI_API_KEY.*--judge reference"):
         synthesise(server, judge_base_url="")

@@ -19,6 +19,9 @@ from lpm_kernel.L2.merge_lora_weights import StageConfig
 from lpm_kernel.training.fingerprint import ADAPTER_RECORD, weights_fingerprint
 from lpm_kernel.training.rounding import round_once
 
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+"""peft 0.21 under transformers 5.23."""
+
 SMALL = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
 TOKENIZER = {

@@ -12,7 +12,13 @@ from lpm_kernel.records import Answer, Outcome, Verdict
 
 def verdict(first: int, second: int, outcome: Outcome, *orders: Outcome) -> Verdict:
     return Verdict(
-        prompt_id="p", first=first, second=second, outcome=outcome, reason="", judge="j", orders=orders or (outcome,) * 2
+        prompt_id="p",
+        first=first,
+        second=second,
+        outcome=outcome,
+        reason="",
+        judge="j",
+        orders=orders or (outcome,) * 2,
     )
 
 
@@ -48,7 +54,11 @@ def test_a_pair_was_always_won_outright(outcomes: list[Outcome]) -> None:
     verdicts = [verdict(i, j, outcome) for (i, j), outcome in zip(comparisons(range(4)), outcomes, strict=True)]
     choice = choose(verdicts)
     if isinstance(choice, Choice):
-        won = {(v.first, v.second) if v.outcome == "first" else (v.second, v.first) for v in verdicts if v.outcome in ("first", "second")}
+        won = {
+            (v.first, v.second) if v.outcome == "first" else (v.second, v.first)
+            for v in verdicts
+            if v.outcome in ("first", "second")
+        }
         assert (choice.chosen, choice.rejected) in won
 
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from conftest import ROOT
+
 from lpm_kernel import chain
 from lpm_kernel.errors import MissingInputError
 from lpm_kernel.pipeline import STEPS, maker_of, step_named
@@ -61,7 +61,9 @@ def test_imports_go_down_only(path: Path) -> None:
 
 
 def test_no_stage_loads_a_heavy_library_before_it_runs() -> None:
-    script = "import sys; from lpm_kernel.pipeline import kinds; kinds(); print(*{m.split('.')[0] for m in sys.modules})"
+    script = (
+        "import sys; from lpm_kernel.pipeline import kinds; kinds(); print(*{m.split('.')[0] for m in sys.modules})"
+    )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not set(loaded.stdout.split()) & HEAVY
 
@@ -89,7 +91,11 @@ def test_every_need_is_given_by_the_owner_or_made_earlier() -> None:
 
 def test_no_evaluation_input_feeds_the_pairs_or_their_training() -> None:
     feeding = {"dpo_direct.json"}
-    while more := {n for a in feeding if (m := maker_of(a)) for n in m.needs.values()} - feeding - {"merged_model", "lpm.gguf"}:
+    while (
+        more := {n for a in feeding if (m := maker_of(a)) for n in m.needs.values()}
+        - feeding
+        - {"merged_model", "lpm.gguf"}
+    ):
         feeding |= more
     assert "held_out" not in feeding
     assert "held_out" not in step_named("dpo-train").needs.values()

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from conftest import BIO, owner_items
+
 from lpm_kernel.errors import DataError
 from lpm_kernel.L2.prepare_data import StageConfig, run, split_items
 from lpm_kernel.preferences.second_me import read_rows
@@ -20,9 +20,7 @@ def prepared(tmp_path: Path, merged_path: Path, bio_path: Path, config: StageCon
     return made
 
 
-def test_no_note_of_a_held_out_question_is_among_the_prompts(
-    tmp_path: Path, merged_path: Path, bio_path: Path
-) -> None:
+def test_no_note_of_a_held_out_question_is_among_the_prompts(tmp_path: Path, merged_path: Path, bio_path: Path) -> None:
     made = prepared(tmp_path, merged_path, bio_path)
     prompts, held_out = (list(read_jsonl(made[name], Prompt)) for name in ("prompts_path", "held_out_path"))
     asked = {note for p in held_out for note in p.notes}
@@ -38,7 +36,9 @@ def test_usable_equals_prompts_plus_held_out_plus_set_aside(tmp_path: Path, merg
 
 
 def test_an_item_without_note_that_tells_a_held_out_fact_is_set_aside(tmp_path: Path, merged_path: Path) -> None:
-    tellers = [{"user": f"Tell me {w}", "assistant": f"I think of {w}."} for w in ("Trieste", "Quark", "1987", "Rossetti")]
+    tellers = [
+        {"user": f"Tell me {w}", "assistant": f"I think of {w}."} for w in ("Trieste", "Quark", "1987", "Rossetti")
+    ]
     merged_path.write_text(json.dumps([*owner_items(), *tellers]))
     items, _ = read_rows(merged_path, CONFIG)
     split = split_items(items, BIO, CONFIG)

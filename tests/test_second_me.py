@@ -95,6 +95,11 @@ def test_read_equals_usable_plus_skipped(tmp_path: Path) -> None:
     assert skipped["duplicate"] == len(VARIANTS)
 
 
+def test_texts_are_composed_so_that_served_and_trained_tokens_agree(tmp_path: Path) -> None:
+    (prompt,), _ = read(tmp_path, [{"user": "Cafe\u0301?", "assistant": "E\u0301lan"}])
+    assert (prompt.user, prompt.reference) == ("Caf\u00e9?", "\u00c9lan")
+
+
 def test_a_duplicate_adds_its_notes(tmp_path: Path) -> None:
     (prompt,), skipped = read(tmp_path, [VARIANTS["memory"], VARIANTS["memory"] | {"doc_id": ["n9"]}])
     assert prompt.notes == ("n9",)

@@ -16,7 +16,7 @@ from lpm_kernel.judges.reference import ReferenceJudge
 from lpm_kernel.L2.dpo import utils
 from lpm_kernel.progress import say
 from lpm_kernel.records import Message, Verdict
-from lpm_kernel.serving.client import ChatClient
+from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.endpoint import Endpoint
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -53,6 +53,8 @@ class Bench:
         if known is None:
             try:
                 opinion = await self._judge.compare(question, first, second)
+            except RefusedError as error:
+                return Opinion("failed", f"the judge refused: {error}")
             except ServiceError as error:
                 self._outages += 1
                 if self._outages >= OUTAGES_TOLERATED:

@@ -73,7 +73,9 @@ def run(
     save = save_adapter if config.mode == "lora" else save_full_model
     save(trainer.model, adapter_path, base_model_path)
     write_json(adapter_path / "training_log.json", trainer.state.log_history)
-    say(f"SFT done: {len(features)} items, {trainer.state.global_step} updates in {choose_precision(base_model_path, config.precision)}")
+    say(
+        f"SFT done: {len(features)} items, {trainer.state.global_step} updates in {choose_precision(base_model_path, config.precision)}"
+    )
 
 
 def _training_rows(config: StageConfig, path: Path, held_out_path: Path | None) -> list[Prompt]:

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-
 VOCABULARY = 1024
-"""Tokens, the three special ones included."""
+"""Tokens at most, the three special ones included."""
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -19,10 +18,10 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+LAYERS = 4
 SHAPE = {
     "hidden_size": 192,
     "intermediate_size": 512,
-    "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 1024,
@@ -31,8 +30,7 @@ SHAPE = {
 }
 
 
-
-def write_base_model(path: Path, texts: Iterable[str], seed: int) -> None:
+def write_base_model(path: Path, texts: Iterable[str], seed: int, layers: int = LAYERS) -> None:
     """Write weights (safetensors, fp32), config and tokenizer files; the same texts and seed give the same bytes."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -41,9 +39,15 @@ def write_base_model(path: Path, texts: Iterable[str], seed: int) -> None:
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     pad = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     torch.manual_seed(seed)
-    config = Qwen2Config(vocab_size=VOCABULARY, bos_token_id=None, eos_token_id=end, pad_token_id=pad, **SHAPE)
-    model = Qwen2ForCausalLM(config)
-    model.save_pretrained(path)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        num_hidden_layers=layers,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=pad,
+        **SHAPE,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(path)
     tokenizer.save_pretrained(path)
 
 

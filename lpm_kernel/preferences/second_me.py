@@ -12,10 +12,13 @@
 | memory      | user (preference QA and self QA)    | user                              | assistant        |
 
 Any of them may carry `score` and `reasoning` (a filtered file). Null and missing are the same.
+Texts are taken in Unicode form C: tokenizers compose characters when they train, and llama.cpp does not when it
+serves, so only composed text has the same tokens in both.
 """
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -178,7 +181,7 @@ def _text(item: Mapping[str, Any], key: str, missing: str) -> str:
     bare = value.removeprefix(LEGACY_PREFIX)
     if CONTROL_TOKEN.search(bare):
         raise SkippedItemError("control_token")
-    return bare.strip("\n")
+    return unicodedata.normalize("NFC", bare).strip("\n")
 
 
 def _stamp(item: Mapping[str, Any], key: str) -> str:

@@ -65,7 +65,7 @@ def answering(gguf_path: Path | None, config: ServingConfig, log_path: Path) -> 
     if gguf_path is None:
         raise MissingInputError(
             f"no server answers on port {config.port} and there is no GGUF file to serve; export the model first "
-            "(lpm run export-gguf), start a server, or set --endpoint"
+            "(lpm run sft-gguf), start a server, or set --endpoint"
         )
     with serve(gguf_path, config, log_path) as own:
         yield own

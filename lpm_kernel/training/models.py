@@ -4,6 +4,7 @@ Safe means: weights from safetensors only, no code from the model's directory, n
 """
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,17 @@ WIDE = 512
 
 
 def quiet_libraries() -> None:
-    """Silence the libraries' own bars and advice; our progress and our errors speak instead."""
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    import datasets
+    """Silence the libraries' own bars and advice; our progress and our errors speak instead.
+
+    The warning is peft's use of a name that transformers 5.23 renamed.
+    """
     import transformers
 
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 def check_base(path: Path) -> None:

@@ -24,7 +24,7 @@ from lpm_kernel.L2.sampling import SamplingConfig, sample
 from lpm_kernel.preferences.bio import read_bio
 from lpm_kernel.progress import say
 from lpm_kernel.records import Answer, Evidence, Prompt, Verdict, read_jsonl, write_json, write_jsonl
-from lpm_kernel.serving.client import ChatClient
+from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.llama_cpp import answering
 
@@ -77,7 +77,11 @@ async def _synthesise(
         bench = Bench(judge, journal)
 
         async def one(prompt: Prompt) -> Evidence:
-            answers = await sample(client, journal, prompt, config, count=config.answers, model=model)
+            try:
+                answers = await sample(client, journal, prompt, config, count=config.answers, model=model)
+            except RefusedError as error:
+                say(f"  item {prompt.row} is dropped: {error}")
+                return _dropped(prompt, "refused_by_server")
             return await _judge(prompt, answers, bio, bench)
 
         try:
@@ -92,16 +96,22 @@ async def _judge(prompt: Prompt, answers: Sequence[Answer], bio: str, bench: Ben
     texts = [answer.text for answer in answers]
     verdicts = [await bench.verdict(prompt.id, question, texts, i, j) for i, j in comparisons(indices)]
     choice = choose(verdicts) if verdicts else too_few(answers)
-    found = isinstance(choice, Choice)
+    evidence = _dropped(prompt, str(choice)).model_copy(update={"answers": tuple(answers), "verdicts": tuple(verdicts)})
+    if isinstance(choice, Choice):
+        return evidence.model_copy(update={**vars(choice), "dropped": None})
+    return evidence
+
+
+def _dropped(prompt: Prompt, reason: str) -> Evidence:
     return Evidence(
         prompt_id=prompt.id,
         row=prompt.row,
         variant=prompt.variant,
-        answers=tuple(answers),
-        verdicts=tuple(verdicts),
-        chosen=choice.chosen if isinstance(choice, Choice) else None,
-        rejected=choice.rejected if isinstance(choice, Choice) else None,
-        dropped=None if found else str(choice),
+        answers=(),
+        verdicts=(),
+        chosen=None,
+        rejected=None,
+        dropped=reason,
     )
 
 

@@ -34,7 +34,9 @@ class StageConfig(TrainSettings):
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
     batch_size: int = Field(4, ge=1, description="Pairs per forward pass.")
     beta: float = Field(0.1, gt=0, description="Pull back to the reference model; higher stays closer.")
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Share of pairs expected to be judged wrongly (cDPO).")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="Share of pairs expected to be judged wrongly (cDPO)."
+    )
     eval_share: float = Field(0.1, ge=0, lt=1, description="Share of the questions kept back to measure margins on.")
     stop_margin: float = Field(5.0, ge=0, description="End early when the logged margins stay above this; 0: never.")
     min_pairs: int = Field(1, ge=1, description="Fewer pairs to train on than this are refused.")

@@ -1,0 +1,134 @@
+"""The door: light to open, the same facts for people and machines, and the documented scripts by path."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Lpm
+from test_pipeline import HEAVY
+
+from lpm_kernel.pipeline import STEPS
+from lpm_kernel.workspace import Workspace
+
+SCRIPTS = {
+    "L2/prepare_data.py": "prepare",
+    "L2/sft_train.py": "sft-train",
+    "L2/merge_lora_weights.py": "merge",
+    "L2/export_gguf.py": "export-gguf",
+    "L2/dpo/dpo_data.py": "dpo-data",
+    "L2/dpo/dpo_train.py": "dpo-train",
+    "L2/evaluate_model.py": "evaluate",
+}
+BARE = {k: v for k, v in os.environ.items() if not k.startswith(("LPM_", "OPENAI_", "PYTHONPATH"))}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["steps"], ["run", "dpo-train", "--help"], ["status"]], ids=" ".join)
+def test_looking_around_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom lpm_kernel.cli import main\n"
+        f"try: main({arguments!r})\nfinally: print('LOADED', *{{m.split('.')[0] for m in sys.modules}})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**BARE, "LPM_WORKSPACE": str(tmp_path)},
+    )
+    loaded = done.stdout.rpartition("LOADED")[2].split()
+    assert done.returncode == 0, done.stderr
+    assert loaded and not set(loaded) & HEAVY
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_documented_script_runs_by_path_from_any_folder(script: str, tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "lpm_kernel" / script, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=BARE)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: lpm run {SCRIPTS[script]}" in done.stdout
+
+
+def test_steps_tells_the_table(lpm: Lpm) -> None:
+    table = json.loads(lpm("steps", "--json").stdout)
+    assert [row["name"] for row in table["steps"]] == [s.name for s in STEPS]
+
+
+def test_status_knows_only_its_five_states(lpm: Lpm, workspace: Workspace) -> None:
+    env = {"LPM_WORKSPACE": str(workspace.root)}
+    lpm("run", "prepare", env=env)
+    status = json.loads(lpm("status", "--json", env=env).stdout)
+    states = {row["name"]: row["state"] for row in status["steps"]}
+    assert set(states.values()) <= {"pending", "running", "done", "failed", "stale"}
+    assert (states["prepare"], states["evaluate"]) == ("done", "pending")
+    assert all(Path(output).exists() for output in status["steps"][0]["outputs"])
+    workspace.place("merged.json").write_text("[]")
+    again = json.loads(lpm("status", "--json", env=env).stdout)
+    assert again["steps"][0]["state"] == "stale"
+
+
+def test_a_failed_step_is_told_by_status(lpm: Lpm, workspace: Workspace) -> None:
+    env = {"LPM_WORKSPACE": str(workspace.root)}
+    workspace.place("global_bio").unlink()
+    workspace.place("merged.json").write_text("[]")
+    workspace.place("global_bio").write_text("## x\ny")
+    assert lpm("run", "prepare", env=env).returncode == 65
+    assert json.loads(lpm("status", "--json", env=env).stdout)["steps"][0]["state"] == "failed"
+
+
+def test_path_tells_where_an_artifact_is_or_would_be(lpm: Lpm, workspace: Workspace) -> None:
+    env = {"LPM_WORKSPACE": str(workspace.root)}
+    assert lpm("path", "merged.json", env=env).stdout.strip() == str(workspace.place("merged.json"))
+    told = json.loads(lpm("path", "lpm.gguf", "--json", env=env).stdout)
+    assert told == {"artifact": "lpm.gguf", "path": str(workspace.place("lpm.gguf")), "exists": False}
+
+
+def test_a_dry_run_tells_what_and_why_and_makes_nothing(lpm: Lpm, workspace: Workspace) -> None:
+    done = lpm("pipeline", "--dry-run", "--json", "--until", "prepare", env={"LPM_WORKSPACE": str(workspace.root)})
+    assert json.loads(done.stdout)["steps"] == [{"name": "prepare", "action": "run", "reason": "not made yet"}]
+    assert not (workspace.root / "runs").exists()
+
+
+def test_the_doctor_names_the_cure_and_exits_1(lpm: Lpm, workspace: Workspace) -> None:
+    done = lpm("doctor", "--json", env={"LPM_WORKSPACE": str(workspace.root)})
+    found = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 1
+    assert found["base_model"]["blocks"] and "merged_model" in found["base_model"]["cure"]
+    assert found["merged.json"]["fine"]
+    assert ".env" in found["judge"]["cure"]
+
+
+def test_the_bio_is_shown_and_edited(lpm: Lpm, workspace: Workspace, tmp_path: Path) -> None:
+    env = {"LPM_WORKSPACE": str(workspace.root)}
+    assert "Quark" in lpm("bio", "show", env=env).stdout
+    workspace.place("global_bio").unlink()
+    untouched = lpm("bio", "edit", env={**env, "EDITOR": "true"})
+    assert untouched.returncode == 0 and not workspace.place("global_bio").exists()
+    (tmp_path / "ed.sh").write_text("echo '## Me' > $1")
+    lpm("bio", "edit", env={**env, "EDITOR": f"sh {tmp_path}/ed.sh"})
+    assert workspace.place("global_bio").read_text() == "## Me\n"
+
+
+def test_the_bio_of_the_documented_settings_file_is_honoured(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lpm_kernel.L2.dpo import utils
+    from lpm_kernel.settings import open_workspace
+
+    workspace.place("global_bio").unlink()
+    monkeypatch.setattr(utils, "GLOBAL_BIO", "I keep bees.")
+    open_workspace(str(workspace.root))
+    assert workspace.place("global_bio").read_text().strip() == "I keep bees."
+
+
+def test_a_dotenv_file_gives_the_key_and_no_file_of_ours_holds_it(
+    lpm: Lpm, workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=canary-value\n")
+    doctor = lpm("doctor", "--json", env={"LPM_WORKSPACE": str(workspace.root)})
+    assert '"gpt-4o at api.openai.com, key set"' in doctor.stdout
+    lpm("run", "prepare", env={"LPM_WORKSPACE": str(workspace.root)})
+    written = [p for p in workspace.root.rglob("*") if p.is_file()]
+    assert written and not [p for p in written if b"canary-value" in p.read_bytes()]

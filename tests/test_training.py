@@ -1,0 +1,250 @@
+"""Laws of SFT and DPO, on a real two-layer model."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lpm_kernel.demo.base_model import write_base_model
+from lpm_kernel.errors import DataError, DivergedError, LpmError
+from lpm_kernel.L2 import sft_train
+from lpm_kernel.L2.dpo import dpo_train
+from lpm_kernel.L2.dpo.utils import read_pairs
+from lpm_kernel.records import Message, Prompt, write_jsonl
+from lpm_kernel.training.fingerprint import weights_fingerprint
+from lpm_kernel.training.rendering import render
+
+COLOURS = ("red", "blue", "green", "grey", "white", "black", "brown", "pink")
+SFT = {"user_name": "Ada", "batch_size": 4, "learning_rate": 2e-3, "logging_steps": 1, "save_steps": 2}
+DPO: dict[str, Any] = {"batch_size": 2, "learning_rate": 2e-3, "logging_steps": 1, "save_steps": 2, "lora_r": 4}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("base")
+    write_base_model(path, [f"Which colour? It is {c}. system user assistant" for c in COLOURS] * 20, seed=1, layers=2)
+    return path
+
+
+@pytest.fixture
+def merged(tmp_path: Path) -> Path:
+    path = tmp_path / "merged.json"
+    path.write_text(
+        json.dumps([{"user": f"Which colour {i}?", "assistant": f"It is {c}."} for i, c in enumerate(COLOURS)])
+    )
+    return path
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "dpo_direct.json"
+    rows = [
+        {"prompt": {"system": "", "user": f"Which colour {i}?"}, "chosen": f"It is {c}.", "rejected": "It is a colour."}
+        for i, c in enumerate(COLOURS)
+    ]
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def train_dpo(base: Path, pairs: Path, out: Path, **settings: Any) -> Path:
+    work = settings.pop("work_path", out.parent / f"{out.name}.work")
+    config = dpo_train.StageConfig(**(DPO | settings))
+    dpo_train.run(config, base_model_path=base, training_data_path=pairs, adapter_path=out, work_path=work)
+    return out
+
+
+def train_sft(base: Path, merged: Path, out: Path, held_out: Path | None = None, **settings: Any) -> Path:
+    config = sft_train.StageConfig(**(SFT | settings))
+    sft_train.run(
+        config,
+        base_model_path=base,
+        training_data_path=merged,
+        held_out_path=held_out,
+        adapter_path=out,
+        work_path=out.parent / f"{out.name}.work",
+    )
+    return out
+
+
+def adapter_bytes(path: Path) -> bytes:
+    return (path / "adapter_model.safetensors").read_bytes()
+
+
+def test_dpo_trains_the_prompt_with_its_generation_prompt_and_the_answer_to_its_end(base: Path, pairs: Path) -> None:
+    from lpm_kernel.training.models import load_tokenizer, quiet_libraries
+
+    quiet_libraries()
+    tokenizer = load_tokenizer(base)
+    split = dpo_train.split_pairs(read_pairs(pairs), dpo_train.StageConfig(eval_share=0))
+    config = dpo_train.StageConfig(**DPO)
+    rows = dpo_train._trainer(config, base, split, tokenizer, pairs.parent / "work", "").train_dataset
+    for pair, row in zip(split.train, rows, strict=True):
+        messages = [{"role": "system", "content": ""}, {"role": "user", "content": pair.prompt.user}]
+        shown = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        assert tokenizer.decode(row["prompt_ids"]) == shown
+        for side, answer in (("chosen_ids", pair.chosen), ("rejected_ids", pair.rejected)):
+            assert row[side] == [*tokenizer.encode(answer), tokenizer.eos_token_id]
+            assert render(tokenizer, pair.messages, answer).answer == row[side]
+        assert render(tokenizer, pair.messages, pair.chosen).prompt == row["prompt_ids"]
+
+
+def test_the_same_seed_gives_the_same_adapter(base: Path, pairs: Path, tmp_path: Path) -> None:
+    first, second = (train_dpo(base, pairs, tmp_path / name) for name in ("a", "b"))
+    other = train_dpo(base, pairs, tmp_path / "c", seed=7)
+    assert adapter_bytes(first) == adapter_bytes(second) != adapter_bytes(other)
+
+
+def test_a_killed_dpo_run_resumes_to_the_same_adapter(base: Path, pairs: Path, tmp_path: Path) -> None:
+    whole = train_dpo(base, pairs, tmp_path / "whole")
+    kept = sorted((tmp_path / "whole.work").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    work = tmp_path / "resumed.work"
+    shutil.copytree(kept[0], work / kept[0].name)
+    shutil.copytree(kept[-1], work / "checkpoint-99")
+    (work / "checkpoint-99/optimizer.pt").write_bytes(b"torn")
+    resumed = train_dpo(base, pairs, tmp_path / "resumed", work_path=work)
+    assert adapter_bytes(resumed) == adapter_bytes(whole)
+    assert not (work / "checkpoint-99").exists()
+
+
+def test_changed_pairs_do_not_resume_an_old_run(base: Path, pairs: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    train_dpo(base, pairs, tmp_path / "old", work_path=work)
+    pairs.write_text(json.dumps(json.loads(pairs.read_text())[::-1]))
+    fresh = train_dpo(base, pairs, tmp_path / "fresh")
+    assert adapter_bytes(train_dpo(base, pairs, tmp_path / "new", work_path=work)) == adapter_bytes(fresh)
+
+
+def test_the_adapter_is_float32_and_names_its_base(base: Path, pairs: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    out = train_dpo(base, pairs, tmp_path / "adapter", precision="bfloat16")
+    assert {tensor.dtype for tensor in load_file(out / "adapter_model.safetensors").values()} == {torch.float32}
+    assert json.loads((out / "lpm_adapter.json").read_text())["base_weights_sha256"] == weights_fingerprint(base)
+
+
+def test_margins_grow_and_are_logged_for_both_sides(base: Path, pairs: Path, tmp_path: Path) -> None:
+    out = train_dpo(base, pairs, tmp_path / "adapter", num_train_epochs=6, eval_share=0.3)
+    log = json.loads((out / "training_log.json").read_text())
+    margins = [entry["rewards/margins"] for entry in log if "rewards/margins" in entry]
+    assert margins[-1] > margins[0]
+    held_back = [entry for entry in log if "eval_rewards/margins" in entry]
+    assert len(held_back) == 6
+    assert all(entry["step"] >= 1 for entry in log)
+
+
+def test_dpo_ends_early_when_margins_saturate(base: Path, pairs: Path, tmp_path: Path) -> None:
+    out = train_dpo(base, pairs, tmp_path / "adapter", num_train_epochs=40, stop_margin=0.01)
+    log = json.loads((out / "training_log.json").read_text())
+    assert log[-1]["step"] < 40 * len(COLOURS) // DPO["batch_size"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_within_a_step_and_keeps_the_last_good_checkpoint(
+    base: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    from lpm_kernel.training.dpo import PairTrainer
+
+    real = PairTrainer.compute_loss
+
+    def poisoned(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return real(self, *args, **kwargs) * (bad if self.state.global_step == 3 else 1)
+
+    monkeypatch.setattr(PairTrainer, "compute_loss", poisoned)
+    with pytest.raises(DivergedError, match="step 4"):
+        train_dpo(base, pairs, tmp_path / "adapter", eval_share=0)
+    assert not (tmp_path / "adapter").exists()
+    monkeypatch.undo()
+    work = tmp_path / "adapter.work"
+    assert [path.name for path in work.glob("checkpoint-*")] == ["checkpoint-2"]
+    resumed = train_dpo(base, pairs, tmp_path / "adapter", eval_share=0)
+    assert adapter_bytes(resumed) == adapter_bytes(train_dpo(base, pairs, tmp_path / "whole", eval_share=0))
+
+
+@pytest.mark.parametrize("settings", [{"max_length": 16}, {"min_pairs": 100}])
+def test_too_few_pairs_are_refused_with_the_cure(
+    base: Path, pairs: Path, tmp_path: Path, settings: dict[str, int]
+) -> None:
+    with pytest.raises(DataError, match=r"dpo_data\.py"):
+        train_dpo(base, pairs, tmp_path / "adapter", **settings)
+
+
+def test_no_question_stands_on_both_sides(pairs: Path) -> None:
+    doubled = read_pairs(pairs) * 2
+    split = dpo_train.split_pairs(doubled, dpo_train.StageConfig(eval_share=0.5))
+    sides = [{pair.prompt.user for pair in side} for side in (split.train, split.held_back)]
+    assert not sides[0] & sides[1]
+    assert len(split.train) + len(split.held_back) == len(doubled)
+
+
+def break_model(model: Path, defect: str) -> None:
+    if defect == "template":
+        (model / "chat_template.jinja").unlink()
+    elif defect == "auto_map":
+        config = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}))
+    elif defect == "pickle":
+        (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    else:
+        (model / "config.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("defect", "words"),
+    [("template", "chat template"), ("auto_map", "auto_map"), ("pickle", "safetensors"), ("config", "config.json")],
+)
+def test_an_unfit_base_model_is_refused(base: Path, pairs: Path, tmp_path: Path, defect: str, words: str) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(base, model)
+    break_model(model, defect)
+    with pytest.raises(LpmError, match=words):
+        train_dpo(model, pairs, tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_sft_masks_the_prompt_and_trains_the_end_of_turn(base: Path) -> None:
+    from lpm_kernel.training.models import load_tokenizer
+
+    tokenizer = load_tokenizer(base)
+    prompt = Prompt(id="1", row=0, variant="memory", messages=(Message(role="user", content="Hi"),), reference="Yes.")
+    (feature,) = sft_train._tokenized(tokenizer, [prompt], 64)
+    trained = [token for token in feature["labels"] if token != -100]
+    assert tokenizer.decode(trained) == "Yes.<|im_end|>"
+    assert feature["input_ids"][-len(trained) :] == trained
+
+
+def test_sft_from_scratch_writes_a_model_that_has_learnt(base: Path, merged: Path, tmp_path: Path) -> None:
+    out = train_sft(base, merged, tmp_path / "model", mode="full", num_train_epochs=25)
+    log = json.loads((out / "training_log.json").read_text())
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert losses[-1] < losses[0] / 3
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (out / name).read_bytes() == (base / name).read_bytes()
+    assert weights_fingerprint(out) != weights_fingerprint(base)
+
+
+def test_sft_writes_an_adapter_that_names_its_base(base: Path, merged: Path, tmp_path: Path) -> None:
+    first, second = (train_sft(base, merged, tmp_path / name, num_train_epochs=1) for name in ("a", "b"))
+    assert adapter_bytes(first) == adapter_bytes(second)
+    assert json.loads((first / "lpm_adapter.json").read_text())["base_weights_sha256"] == weights_fingerprint(base)
+
+
+def test_a_held_out_question_is_in_no_training_row() -> None:
+    def asked(user: str, reference: str) -> Prompt:
+        messages = (Message(role="system", content="s"), Message(role="user", content=user))
+        return Prompt(id=reference, row=0, variant="memory", messages=messages, reference=reference)
+
+    rows = [asked("Where?", "In Visby."), asked("Where?", "Hard to say."), asked("When?", "In May.")]
+    assert sft_train.without_questions(rows, [rows[0]]) == [rows[2]]
+
+
+def test_sft_says_what_to_do_when_every_item_is_held_out(base: Path, merged: Path, tmp_path: Path) -> None:
+    from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
+
+    rows, _ = read_rows(merged, SecondMeConfig(user_name="Ada"))
+    write_jsonl(tmp_path / "held.jsonl", rows)
+    with pytest.raises(DataError, match="add items"):
+        train_sft(base, merged, tmp_path / "out", tmp_path / "held.jsonl")
