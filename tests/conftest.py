@@ -13,7 +13,12 @@ import pytest
 from lpm_kernel.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
-BIO = "## Who\nMira Okafor, born 1987, lives in Trieste with a dog called Quark.\n\n## Work\nShe repairs cellos at 14 Via Rossetti.\n"
+BIO = """## Who
+Mira Okafor, born 1987, lives in Trieste with a dog called Quark.
+
+## Work
+She repairs cellos at 14 Via Rossetti.
+"""
 FACTS = {
     "note-1": ("Where does she live?", "She lives in Trieste."),
     "note-2": ("What is the dog called?", "Her dog is called Quark."),

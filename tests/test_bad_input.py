@@ -54,6 +54,11 @@ def cut_gguf(w: Workspace) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def no_gguf(w: Workspace) -> None:
+    w.place("lpm.gguf").parent.mkdir(parents=True)
+    w.place("lpm.gguf").write_text("hello")
+
+
 def model(name: str, **config: object) -> Spoil:
     """A folder that says it is a Qwen2, without weights."""
 
@@ -109,7 +114,7 @@ CASES = {
         cut_gguf, ("run", "dpo-data", "--judge", "reference"), 65, r"lpm\.gguf.*(cut|short|bytes)"
     ),
     "GGUF that is none": Case(
-        lambda w: (w.place("lpm.gguf").parent.mkdir(parents=True), w.place("lpm.gguf").write_text("hello")) and None,
+        no_gguf,
         ("run", "dpo-data", "--judge", "reference"),
         65,
         r"lpm\.gguf",

@@ -44,7 +44,7 @@ def test_a_misspelt_name_is_an_error_that_tells_the_right_one(tables: dict[str, 
 
 
 def test_an_unknown_environment_variable_is_told() -> None:
-    with pytest.raises(ConfigError, match="LPM_DPO_TRAIN_BATA.*LPM_DPO_TRAIN_BETA"):
+    with pytest.raises(ConfigError, match=r"LPM_DPO_TRAIN_BATA.*LPM_DPO_TRAIN_BETA"):
         environment_layer(KINDS, {"LPM_DPO_TRAIN_BATA": "1"})
     assert environment_layer(KINDS, {"LPM_WORKSPACE": "x", "HOME": "y"}).tables == {}
 

@@ -121,7 +121,7 @@ def test_leftovers_of_a_killed_run_are_swept(workspace: Workspace) -> None:
 
 
 def test_an_unknown_artifact_and_an_unwritable_root_say_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="lmp.gguf"):
+    with pytest.raises(UsageError, match=r"lmp\.gguf"):
         Workspace(tmp_path).find("lmp.gguf")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="--workspace"), Workspace(tmp_path / "file" / "x").lock():
