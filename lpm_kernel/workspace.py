@@ -2,9 +2,9 @@
 
 An artifact is a file or a folder. It is built under a temporary name beside its place, flushed, given a
 **manifest** (what made it, from which inputs, with which content), and renamed. A folder carries its manifest
-inside, as `manifest.json`; a file beside it, as `<name>.manifest.json`, renamed just before the file, so that
-a manifest without its content is possible and a content without its manifest is not. What stands in our way
-without a manifest of ours that fits is the owner's: it is kept under `<name>.kept-<n>`.
+inside, as `manifest.json`; a file beside it, as `<name>.manifest.json`, renamed after the old file went and just
+before the new one comes, so that a manifest without its content is possible and a content without its manifest is
+not. What stands in our way without a manifest of ours that fits is the owner's: it is kept under `<name>.kept-<n>`.
 """
 
 import fcntl
@@ -51,6 +51,7 @@ ARTIFACTS: dict[str, tuple[str, ...]] = {
 
 SETTINGS = "configs/lpm.toml"
 TEMPORARY = ".lpm-tmp-"
+MANIFEST_SUFFIX = ".manifest.json"
 MODEL_MARKS = ("config.json", "adapter_config.json")
 
 
@@ -203,7 +204,10 @@ class Workspace:
             draft.rename(place)
             _remove(old)
         else:
-            write_atomically(manifest_path(place), text)
+            record = draft.with_name(f"{draft.name}{MANIFEST_SUFFIX}")
+            _write_flushed(record, text)
+            place.unlink(missing_ok=True)  # beside the new manifest it would look like a change of the owner's
+            record.rename(manifest_path(place))
             draft.rename(place)
         _flush(place.parent)
 
@@ -248,15 +252,14 @@ class Workspace:
 
 def manifest_path(path: Path) -> Path:
     """Where an artifact's manifest is."""
-    return path / MANIFEST if path.is_dir() else path.with_name(path.name + ".manifest.json")
+    return path / MANIFEST if path.is_dir() else path.with_name(path.name + MANIFEST_SUFFIX)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """A small file, whole or not at all."""
     _make_folder(path.parent)
     draft = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
-    draft.write_text(text + "\n", encoding="utf-8")
-    _flush(draft)
+    _write_flushed(draft, text)
     draft.rename(path)
     _flush(path.parent)
 
@@ -277,6 +280,11 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path} cannot be made ({error.strerror}); choose another --workspace") from None
+
+
+def _write_flushed(path: Path, text: str) -> None:
+    path.write_text(text + "\n", encoding="utf-8")
+    _flush(path)
 
 
 def _flush(path: Path) -> None:

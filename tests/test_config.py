@@ -81,7 +81,19 @@ def test_both_spellings_of_a_flag_are_one_setting(spelling: str) -> None:
 
 def test_the_documented_flags_of_the_seed_are_known() -> None:
     train = parse(
-        ["dpo-train", "--num_train_epochs", "2", "--learning_rate", "5e-6", "--lora_r", "32", "--lora_alpha", "64", "--batch_size", "4"]
+        [
+            "dpo-train",
+            "--num_train_epochs",
+            "2",
+            "--learning_rate",
+            "5e-6",
+            "--lora_r",
+            "32",
+            "--lora_alpha",
+            "64",
+            "--batch_size",
+            "4",
+        ]
     )
     assert set(train.settings) == {"num_train_epochs", "learning_rate", "lora_r", "lora_alpha", "batch_size"}
     merge = parse(["merge", "--base_model_path", "a", "--lora_adapter_path", "b", "--output_model_path", "c"])

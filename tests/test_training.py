@@ -97,6 +97,12 @@ def test_the_same_seed_gives_the_same_adapter(base: Path, pairs: Path, tmp_path:
     assert adapter_bytes(first) == adapter_bytes(second) != adapter_bytes(other)
 
 
+@pytest.mark.parametrize("setting", [{"label_smoothing": 0.3}, {"beta": 0.5}, {"learning_rate": 1e-3}])
+def test_each_setting_of_the_loss_counts(base: Path, pairs: Path, tmp_path: Path, setting: dict[str, float]) -> None:
+    usual = train_dpo(base, pairs, tmp_path / "usual")
+    assert adapter_bytes(usual) != adapter_bytes(train_dpo(base, pairs, tmp_path / "other", **setting))
+
+
 def test_a_killed_dpo_run_resumes_to_the_same_adapter(base: Path, pairs: Path, tmp_path: Path) -> None:
     whole = train_dpo(base, pairs, tmp_path / "whole")
     kept = sorted((tmp_path / "whole.work").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))

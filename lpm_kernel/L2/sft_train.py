@@ -50,7 +50,6 @@ def run(
     from lpm_kernel.training.checkpoints import binding_of, last_valid
     from lpm_kernel.training.models import (
         check_base,
-        choose_precision,
         load_tokenizer,
         quiet_libraries,
         save_adapter,
@@ -73,16 +72,14 @@ def run(
     save = save_adapter if config.mode == "lora" else save_full_model
     save(trainer.model, adapter_path, base_model_path)
     write_json(adapter_path / "training_log.json", trainer.state.log_history)
-    say(
-        f"SFT done: {len(features)} items, {trainer.state.global_step} updates in {choose_precision(base_model_path, config.precision)}"
-    )
+    say(f"SFT done: {len(features)} items, {trainer.state.global_step} updates")
 
 
 def _training_rows(config: StageConfig, path: Path, held_out_path: Path | None) -> list[Prompt]:
     rows, skipped = read_rows(path, config)
     held_out = [] if held_out_path is None else list(read_jsonl(held_out_path, Prompt))
     kept = without_questions(rows, held_out)
-    account = Counter(skipped, held_out=len(rows) - len(kept))
+    account = Counter({**skipped, "held_out": len(rows) - len(kept)})
     say(f"SFT items: {len(kept)} used; left out: {dict(sorted(account.items()))}")
     if not kept:
         raise DataError(f"{path} leaves no item to train on ({dict(account)}); add items with a question and an answer")

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field
 
 from lpm_kernel.records import Record, write_json
 
-VAGUE_QUESTIONS = (0, 1, 3, 5, 6, 8, 10)
+VAGUE_QUESTIONS = (0, 1, 3, 5, 6, 8, 9, 10)
 """Which of a fact's questions, by index and shifted by the fact's own, also have a vague answer."""
 
 Item = dict[str, Any]

@@ -5,7 +5,7 @@ This module loads trl: import it inside `run` only.
 
 from typing import Any
 
-from trl import DPOTrainer
+from trl.trainer.dpo_trainer import DPOTrainer
 
 from lpm_kernel.training.callbacks import GuardLoss
 from lpm_kernel.training.rendering import cut_after_end

@@ -33,8 +33,8 @@ def quiet_libraries() -> None:
 
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
@@ -81,7 +81,7 @@ def choose_precision(path: Path, wanted: Precision) -> str:
     if torch.cuda.is_available():
         return "bfloat16"
     wide = int(read_model_config(path).get("hidden_size") or 0) >= WIDE
-    return "bfloat16" if wide and torch.cpu._is_avx512_bf16_supported() else "float32"  # type: ignore[no-untyped-call]
+    return "bfloat16" if wide and torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
 def lora_config(settings: TrainSettings) -> Any:

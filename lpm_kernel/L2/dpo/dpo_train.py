@@ -35,7 +35,7 @@ class StageConfig(TrainSettings):
     batch_size: int = Field(4, ge=1, description="Pairs per forward pass.")
     beta: float = Field(0.1, gt=0, description="Pull back to the reference model; higher stays closer.")
     label_smoothing: float = Field(
-        0.0, ge=0, lt=0.5, description="Share of pairs expected to be judged wrongly (cDPO)."
+        0.0, ge=0, lt=0.5, description="Share of pairs expected to be judged wrongly (robust DPO, Chowdhury 2024)."
     )
     eval_share: float = Field(0.1, ge=0, lt=1, description="Share of the questions kept back to measure margins on.")
     stop_margin: float = Field(5.0, ge=0, description="End early when the logged margins stay above this; 0: never.")
@@ -71,7 +71,7 @@ def run(
     split = split_pairs(_fitting(tokenizer, read_pairs(training_data_path), config.max_length), config)
     if len(split.train) < config.min_pairs:
         raise DataError(
-            f"{training_data_path} leaves {len(split.train)} pairs to train on, at least {config.min_pairs} are needed; "
+            f"{training_data_path} leaves {len(split.train)} pairs to train on, but {config.min_pairs} are needed; "
             "make more with dpo_data.py (more items, more --answers, a higher --temperature)"
         )
     say(f"DPO: {len(split.train)} pairs to train on, {len(split.held_back)} kept back to measure on")
@@ -114,7 +114,7 @@ def _trainer(
     config: StageConfig, base_model_path: Path, split: Split, tokenizer: Any, work_path: Path, binding: str
 ) -> Any:
     from transformers import set_seed
-    from trl import DPOConfig
+    from trl.trainer.dpo_config import DPOConfig
 
     from lpm_kernel.training.arguments import trainer_arguments
     from lpm_kernel.training.callbacks import GuardGradients, ShowProgress, StopWhenSaturated, silence
@@ -127,6 +127,7 @@ def _trainer(
     arguments = DPOConfig(
         **trainer_arguments(config, work_path, precision),
         beta=config.beta,
+        loss_type=["robust" if config.label_smoothing else "sigmoid"],  # trl's sigmoid ignores the smoothing
         label_smoothing=config.label_smoothing,
         max_length=None,
         disable_dropout=config.lora_dropout == 0,

@@ -1,0 +1,230 @@
+"""Killed at any moment, the next run finishes the work: nothing half, nothing lost, nothing asked twice.
+
+A fixed set of kill points; `scripts/soak/kill.py` draws as many random ones as one likes over the whole chain.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from conftest import BIO, ROOT, owner_items
+from kill_laws import Scripted, half_made, journal_rows, litter, naming, repetition, rewritten, scripted, survivors
+from lpm_kernel.workspace import Workspace
+from tiny_gguf import write_tiny_gguf
+
+DEADLINE_S = 30.0
+GIVEN = ("lpm.gguf",)
+PAIRS = ("dpo_full.json", "dpo_direct.json", "verdicts", "pairs_account", "prompts")
+KILLS_AFTER_CALLS = (1, 7, 30, 80)
+"""In the greeting or the first answers, in the sampling, where it overlaps the judging, and among the verdicts."""
+
+PUBLISHER = '''
+"""Publish twice in each of many workspaces, and in the i-th die at the i-th call that changes the disk."""
+import os, shutil, signal, sys
+from pathlib import Path
+from lpm_kernel.workspace import Workspace
+
+BIRTH = {"step": "test", "making": "m", "config": {}, "inputs": {}, "seconds": 0.0, "made_at": "", "versions": {}}
+NAMES = ("prompts", "lpm.gguf", "adapter", "fidelity")
+CALLS = ((os, "fsync"), (os, "unlink"), (os, "rename"), (os, "rmdir"), (os, "mkdir"))
+
+def publish(root, text):
+    workspace = Workspace(root)
+    places = {name: workspace.place(name) for name in NAMES}
+    with workspace.lock(), workspace.building(places) as drafts:
+        for name, draft in drafts.items():
+            if name == "adapter":
+                draft.mkdir()
+                draft = draft / "adapter_config.json"
+            draft.write_text(f"{text} {name}")
+        workspace.publish(drafts, places, BIRTH)
+
+def die_at(number):
+    left = [number]
+    def dying(function):
+        def call(*arguments, **named):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **named)
+        return call
+    for module, name in CALLS:
+        setattr(module, name, dying(getattr(module, name)))
+
+def first(root, before):
+    if before == "ours":
+        publish(root, "old")
+    elif before == "owner's":
+        for name in NAMES:
+            place = Workspace(root).place(name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if name == "adapter":
+                place.mkdir()
+                place = place / "adapter_config.json"
+            place.write_text(f"mine {name}")
+
+number, died = 0, True
+while died:
+    number += 1
+    root = Path(sys.argv[1]) / str(number)
+    first(root, sys.argv[2])
+    if (pid := os.fork()) == 0:
+        die_at(number)
+        publish(root, "new")
+        os._exit(0)
+    died = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    if died and sys.argv[3] == "again":
+        publish(root, "new")
+'''
+
+
+def killed_publishes(folder: Path, before: str, then: str) -> list[Path]:
+    """The workspaces, each killed one call later than the one before; `then` is `again` or `stop`."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-c", PUBLISHER, str(folder), before, then]
+    subprocess.run(program, check=True, timeout=120, env=environment, capture_output=True)
+    return list(folder.iterdir())
+
+
+@pytest.mark.parametrize("before", ["nothing", "ours"])
+def test_killed_at_any_call_of_a_publish_each_artifact_is_whole_or_absent(before: str, tmp_path: Path) -> None:
+    roots = killed_publishes(tmp_path, before, "stop")
+    assert len(roots) > 25
+    assert {root.name: half for root in roots if (half := half_made(root))} == {}
+
+
+@pytest.mark.parametrize("before", ["nothing", "ours"])
+def test_the_next_publish_after_any_kill_is_complete_and_leaves_no_litter(before: str, tmp_path: Path) -> None:
+    for root in killed_publishes(tmp_path, before, "again"):
+        workspace = Workspace(root)
+        texts = {n: workspace.place(n).read_text() for n in ("prompts", "lpm.gguf", "fidelity")}
+        assert texts == {n: f"new {n}" for n in texts}
+        assert workspace.manifest(workspace.place("adapter")) is not None
+        assert (litter(root), half_made(root)) == ([], [])
+
+
+def test_what_was_the_owners_outlives_any_kill_once(tmp_path: Path) -> None:
+    for root in killed_publishes(tmp_path, "owner's", "again"):
+        texts = [p.read_text() for p in root.rglob("*") if p.is_file()]
+        assert sorted(t for t in texts if t.startswith("mine")) == [
+            f"mine {name}" for name in ("adapter", "fidelity", "lpm.gguf", "prompts")
+        ]
+
+
+# The chain up to the pairs --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scripted]:
+    with scripted(tmp_path_factory.mktemp("scripted") / "calls.jsonl") as running:
+        yield running
+
+
+@pytest.fixture
+def make_place(tmp_path: Path) -> Callable[..., Path]:
+    """An owner's workspace with a model that answers and a judge that judges; the root."""
+
+    def make(name: str, judge_url: str, model_url: str = "", max_tokens: int = 16) -> Path:
+        place = Workspace(tmp_path / name)
+        for artifact, text in {"merged.json": json.dumps(owner_items()), "global_bio": BIO}.items():
+            place.place(artifact).parent.mkdir(parents=True, exist_ok=True)
+            place.place(artifact).write_text(text, encoding="utf-8")
+        place.place("lpm.gguf").parent.mkdir(parents=True)
+        write_tiny_gguf(place.place("lpm.gguf"))
+        place.settings_path().parent.mkdir()
+        table = {"endpoint": model_url, "judge_base_url": judge_url, "max_tokens": max_tokens}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+        place.settings_path().write_text("\n".join(["[dpo-data]", *lines]), encoding="utf-8")
+        return place.root
+
+    return make
+
+
+@contextmanager
+def pipeline(root: Path) -> Iterator[subprocess.Popen[str]]:
+    """`lpm pipeline --until dpo-data`, under way."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("LPM_", "OPENAI_"))}
+    command = [sys.executable, "-m", "lpm_kernel", "pipeline", "--workspace", str(root), "--until", "dpo-data"]
+    environment = {**kept, "PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "scripted"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=root.parent, env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def until(happened: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not happened():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def finish(root: Path) -> str:
+    """Run to the end; the screen."""
+    with pipeline(root) as process:
+        screen = process.communicate(timeout=DEADLINE_S)[1]
+    assert process.returncode == 0, screen
+    return screen
+
+
+def pairs(root: Path) -> dict[str, bytes]:
+    return {name: Workspace(root).place(name).read_bytes() for name in PAIRS}
+
+
+def test_killed_while_sampling_and_judging_nothing_journaled_is_asked_again(
+    server: Scripted, make_place: Callable[..., Path]
+) -> None:
+    whole, killed = (make_place(name, server.url("judge-slow"), server.url("model-slow")) for name in ("a", "b"))
+    finish(whole)
+    started = len(server.asked())
+    for calls in (*KILLS_AFTER_CALLS, None):
+        earlier, rows = server.asked()[started:], journal_rows(killed, "dpo-data")
+        if calls is None:
+            finish(killed)
+        else:
+            with pipeline(killed) as process:
+                until(lambda reached=started + calls: len(server.asked()) >= reached, process)
+                process.kill()
+        asked = repetition(earlier, server.asked()[started + len(earlier) :], len(rows))
+        assert asked.repeated <= asked.allowed
+        assert rewritten(rows, journal_rows(killed, "dpo-data")) == []
+        assert half_made(killed, GIVEN) == []
+    assert len(set(server.asked()[started:])) == len(journal_rows(killed, "dpo-data"))
+    assert pairs(killed) == pairs(whole)
+    assert litter(killed) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_signal_ends_the_run_and_its_server(
+    number: int, code: int, server: Scripted, make_place: Callable[..., Path]
+) -> None:
+    """It comes while the run's own model server, a child, writes long answers."""
+    root = make_place("a", server.url("judge-slow"), max_tokens=400)
+    with pipeline(root) as process:
+        until(lambda: journal_rows(root, "dpo-data"), process)
+        assert set(naming(root)) > {process.pid}
+        process.send_signal(number)
+        process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == code
+    assert survivors(root) == {}
+
+
+def test_a_second_run_during_a_first_exits_75_and_names_it(server: Scripted, make_place: Callable[..., Path]) -> None:
+    root = make_place("a", server.url("stall"), server.url("model"))
+    before = len(server.asked())
+    with pipeline(root) as first:
+        until(lambda: len(server.asked()) > before, first)
+        with pipeline(root) as second:
+            screen = second.communicate(timeout=DEADLINE_S)[1]
+        assert first.poll() is None
+    assert (second.returncode, f"in use by process {first.pid}" in screen) == (75, True)
