@@ -70,7 +70,13 @@ def _place_reports(step: Step, given: dict[str, Any]) -> None:
 
 
 def _parser(name: str, step: Step, stage: Any, required: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"lpm run {name}", description=inspect.getdoc(stage), allow_abbrev=False)
+    parser = _Parser(
+        prog=f"lpm run {name}",
+        usage=f"lpm run {name} [--setting VALUE ...] [--some_path PATH ...]",
+        description=inspect.getdoc(stage),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     paths = parser.add_argument_group("paths; left out, they are found in the workspace")
     for role, artifact in {**step.needs, **step.makes, **step.uses}.items():
         paths.add_argument(*_spellings(role), metavar="PATH", required=role in required, help=artifact)

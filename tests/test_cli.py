@@ -51,6 +51,21 @@ def test_a_documented_script_runs_by_path_from_any_folder(script: str, tmp_path:
     assert f"usage: lpm run {SCRIPTS[script]}" in done.stdout
 
 
+def test_a_documented_script_run_by_a_bare_python_goes_on_in_the_environment_or_names_the_cure(tmp_path: Path) -> None:
+    script = "import sys; from lpm_kernel import by_path; by_path.find_spec = lambda name: None; by_path.enter()"
+    bare = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert (bare.returncode, "scripts/setup" in bare.stderr) == (69, True)
+    fake = tmp_path / "bin" / "python"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\necho entered $*")
+    fake.chmod(0o755)
+    script = script.replace(
+        "by_path.enter()", f"by_path.ENVIRONMENT = by_path.Path({str(tmp_path)!r}); by_path.enter()"
+    )
+    other = subprocess.run([sys.executable, "-c", script, "--beta"], capture_output=True, text=True, cwd=ROOT)
+    assert other.stdout.startswith("entered -c --beta")
+
+
 def test_steps_tells_the_table(lpm: Lpm) -> None:
     table = json.loads(lpm("steps", "--json").stdout)
     assert [row["name"] for row in table["steps"]] == [s.name for s in STEPS]

@@ -14,109 +14,49 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
 from conftest import BIO, ROOT, owner_items
+from dying_publisher import NAMES, publish, read
 from kill_laws import Scripted, half_made, journal_rows, litter, naming, repetition, rewritten, scripted, survivors
-from lpm_kernel.workspace import Workspace
 from tiny_gguf import write_tiny_gguf
+
+from lpm_kernel.workspace import Workspace
 
 DEADLINE_S = 30.0
 GIVEN = ("lpm.gguf",)
+IN_FLIGHT = 2 * (12 // 3 + 1 + 8)
+"""Prompts under way, for 12 slots and 8 verdicts at a time, each with one question to the model or two to the judge."""
 PAIRS = ("dpo_full.json", "dpo_direct.json", "verdicts", "pairs_account", "prompts")
 KILLS_AFTER_CALLS = (1, 7, 30, 80)
 """In the greeting or the first answers, in the sampling, where it overlaps the judging, and among the verdicts."""
 
-PUBLISHER = '''
-"""Publish twice in each of many workspaces, and in the i-th die at the i-th call that changes the disk."""
-import os, shutil, signal, sys
-from pathlib import Path
-from lpm_kernel.workspace import Workspace
 
-BIRTH = {"step": "test", "making": "m", "config": {}, "inputs": {}, "seconds": 0.0, "made_at": "", "versions": {}}
-NAMES = ("prompts", "lpm.gguf", "adapter", "fidelity")
-CALLS = ((os, "fsync"), (os, "unlink"), (os, "rename"), (os, "rmdir"), (os, "mkdir"))
-
-def publish(root, text):
-    workspace = Workspace(root)
-    places = {name: workspace.place(name) for name in NAMES}
-    with workspace.lock(), workspace.building(places) as drafts:
-        for name, draft in drafts.items():
-            if name == "adapter":
-                draft.mkdir()
-                draft = draft / "adapter_config.json"
-            draft.write_text(f"{text} {name}")
-        workspace.publish(drafts, places, BIRTH)
-
-def die_at(number):
-    left = [number]
-    def dying(function):
-        def call(*arguments, **named):
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **named)
-        return call
-    for module, name in CALLS:
-        setattr(module, name, dying(getattr(module, name)))
-
-def first(root, before):
-    if before == "ours":
-        publish(root, "old")
-    elif before == "owner's":
-        for name in NAMES:
-            place = Workspace(root).place(name)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if name == "adapter":
-                place.mkdir()
-                place = place / "adapter_config.json"
-            place.write_text(f"mine {name}")
-
-number, died = 0, True
-while died:
-    number += 1
-    root = Path(sys.argv[1]) / str(number)
-    first(root, sys.argv[2])
-    if (pid := os.fork()) == 0:
-        die_at(number)
-        publish(root, "new")
-        os._exit(0)
-    died = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-    if died and sys.argv[3] == "again":
-        publish(root, "new")
-'''
+@pytest.fixture(params=["nothing", "ours", "owners"])
+def killed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, list[Path]]:
+    """What was in the workspaces, and these, each publish in them killed one call later than the one before."""
+    program = [sys.executable, str(ROOT / "tests/dying_publisher.py"), str(tmp_path), request.param]
+    subprocess.run(program, check=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return request.param, list(tmp_path.iterdir())
 
 
-def killed_publishes(folder: Path, before: str, then: str) -> list[Path]:
-    """The workspaces, each killed one call later than the one before; `then` is `again` or `stop`."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    program = [sys.executable, "-c", PUBLISHER, str(folder), before, then]
-    subprocess.run(program, check=True, timeout=120, env=environment, capture_output=True)
-    return list(folder.iterdir())
-
-
-@pytest.mark.parametrize("before", ["nothing", "ours"])
-def test_killed_at_any_call_of_a_publish_each_artifact_is_whole_or_absent(before: str, tmp_path: Path) -> None:
-    roots = killed_publishes(tmp_path, before, "stop")
+def test_killed_at_any_call_of_a_publish_all_is_whole_or_absent_and_the_next_one_completes_it(
+    killed: tuple[str, list[Path]],
+) -> None:
+    before, roots = killed
     assert len(roots) > 25
-    assert {root.name: half for root in roots if (half := half_made(root))} == {}
+    for root in roots:
+        assert before == "owners" or half_made(root) == []
+        publish(root, "new")
+        assert read(root) == {name: f"new {name}" for name in NAMES}
+        assert half_made(root) == []
+        assert before == "owners" or litter(root) == []
 
 
-@pytest.mark.parametrize("before", ["nothing", "ours"])
-def test_the_next_publish_after_any_kill_is_complete_and_leaves_no_litter(before: str, tmp_path: Path) -> None:
-    for root in killed_publishes(tmp_path, before, "again"):
-        workspace = Workspace(root)
-        texts = {n: workspace.place(n).read_text() for n in ("prompts", "lpm.gguf", "fidelity")}
-        assert texts == {n: f"new {n}" for n in texts}
-        assert workspace.manifest(workspace.place("adapter")) is not None
-        assert (litter(root), half_made(root)) == ([], [])
-
-
-def test_what_was_the_owners_outlives_any_kill_once(tmp_path: Path) -> None:
-    for root in killed_publishes(tmp_path, "owner's", "again"):
+@pytest.mark.parametrize("killed", ["owners"], indirect=True)
+def test_what_was_the_owners_outlives_any_kill_once(killed: tuple[str, list[Path]]) -> None:
+    for root in killed[1]:
+        publish(root, "new")
         texts = [p.read_text() for p in root.rglob("*") if p.is_file()]
-        assert sorted(t for t in texts if t.startswith("mine")) == [
-            f"mine {name}" for name in ("adapter", "fidelity", "lpm.gguf", "prompts")
-        ]
+        assert sorted(t for t in texts if t.startswith("mine")) == sorted(f"mine {name}" for name in NAMES)
 
 
 # The chain up to the pairs --------------------------------------------------------------------------------------
@@ -196,7 +136,7 @@ def test_killed_while_sampling_and_judging_nothing_journaled_is_asked_again(
                 until(lambda reached=started + calls: len(server.asked()) >= reached, process)
                 process.kill()
         asked = repetition(earlier, server.asked()[started + len(earlier) :], len(rows))
-        assert asked.repeated <= asked.allowed
+        assert asked.repeated <= asked.allowed <= IN_FLIGHT
         assert rewritten(rows, journal_rows(killed, "dpo-data")) == []
         assert half_made(killed, GIVEN) == []
     assert len(set(server.asked()[started:])) == len(journal_rows(killed, "dpo-data"))

@@ -9,6 +9,9 @@ from pathlib import Path
 
 if __package__ is None:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+    from lpm_kernel.by_path import enter
+
+    enter()
 
 import errno
 import time

@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 if __package__ is None:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+    from lpm_kernel.by_path import enter
+
+    enter()
 
 from pydantic import Field
 

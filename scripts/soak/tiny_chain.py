@@ -14,11 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-# ruff: noqa: E402
-from conftest import BIO, owner_items
+from conftest import BIO, ROOT, owner_items
 from kill_laws import Scripted, scripted
 
 from lpm_kernel.workspace import Workspace
@@ -33,6 +29,9 @@ save_steps = 3
 greedy_prompts = 4
 greedy_tokens = 8
 
+[prepare]
+held_out_share = 0.5
+
 [sft-train]
 num_train_epochs = 3
 
@@ -46,7 +45,7 @@ judge_base_url = "{pair_judge_url}"
 
 [evaluate]
 judge_base_url = "{trial_judge_url}"
-samples = 3
+samples = 4
 max_tokens = 24
 slots = 4
 slot_tokens = 512
@@ -59,7 +58,9 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 def write_owner(root: Path) -> None:
     """Data, bio and untrained base model of a small owner."""
     from lpm_kernel.demo.base_model import write_base_model
+    from lpm_kernel.training.models import quiet_libraries
 
+    quiet_libraries()
     workspace = Workspace(root)
     for artifact, text in {"merged.json": json.dumps(owner_items()), "global_bio": BIO}.items():
         workspace.place(artifact).parent.mkdir(parents=True, exist_ok=True)
@@ -79,12 +80,12 @@ class Place:
     @property
     def screen_path(self) -> Path:
         """What the latest run told."""
-        return self.root.with_name(f"{self.root.name}.screen.txt")
+        return self.root.with_name("screen.txt")
 
     @property
     def temporary_path(self) -> Path:
         """TMPDIR of the runs."""
-        return self.root.with_name(f"{self.root.name}.tmp")
+        return self.root.with_name("tmp")
 
     def start(self) -> subprocess.Popen[bytes]:
         """`lpm pipeline`, without settings of this machine, on one thread."""
@@ -125,11 +126,12 @@ class Place:
 
 @contextmanager
 def placed(folder: Path, name: str, owner_path: Path) -> Iterator[Place]:
-    """A fresh workspace `folder/name` for the owner, with its servers running."""
+    """A fresh workspace `folder/name/resources` for the owner, with its servers running."""
+    root = folder / name / "resources"
+    shutil.copytree(owner_path, root)
     with ExitStack() as stack:
-        servers = {step: stack.enter_context(scripted(folder / f"{name}.{step}.jsonl")) for step in ASKING}
-        place = Place(folder / name, servers)
-        shutil.copytree(owner_path, place.root)
+        servers = {step: stack.enter_context(scripted(root.with_name(f"{step}.calls.jsonl"))) for step in ASKING}
+        place = Place(root, servers)
         place.temporary_path.mkdir()
         settings_path = Workspace(place.root).settings_path()
         settings_path.parent.mkdir(parents=True)

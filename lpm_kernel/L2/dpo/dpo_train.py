@@ -16,6 +16,9 @@ from typing import Any
 
 if __package__ is None:
     sys.path[0] = str(Path(__file__).resolve().parents[3])
+    from lpm_kernel.by_path import enter
+
+    enter()
 
 from pydantic import Field
 

@@ -1,0 +1,19 @@
+"""`python lpm_kernel/L2/....py` with any Python: go on in the checkout's `.venv` where this one lacks the libraries."""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv"
+
+
+def enter() -> None:
+    """Returns when this Python has the libraries; else becomes `.venv/bin/python`, or exits 69 with the cure."""
+    if find_spec("trl") and find_spec("pydantic"):
+        return
+    python = ENVIRONMENT / "bin" / "python"
+    if not python.exists() or Path(sys.prefix).resolve() == ENVIRONMENT:
+        print(f"error: {sys.executable} lacks the libraries; run: bash scripts/setup", file=sys.stderr)
+        sys.exit(69)
+    os.execv(python, [str(python), *sys.argv])
