@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lpm_kernel.disk import flush
 from lpm_kernel.errors import BusyError, DiskError, OutputError, UsageError
 from lpm_kernel.hashing import MANIFEST, file_sha256, files_of, key_of
 from lpm_kernel.progress import say
@@ -188,7 +189,7 @@ class Workspace:
 
     def _publish_one(self, draft: Path, place: Path, birth: Mapping[str, Any]) -> None:
         for file in files_of(draft).values():
-            _flush(file)
+            flush(file)
         files = {name: file_sha256(file) for name, file in files_of(draft).items()}
         text = json.dumps({**birth, "files": files}, indent=2, ensure_ascii=False)
         if place.exists() and self.manifest(place) is None:
@@ -209,14 +210,14 @@ class Workspace:
             place.unlink(missing_ok=True)  # beside the new manifest it would look like a change of the owner's
             record.rename(manifest_path(place))
             draft.rename(place)
-        _flush(place.parent)
+        flush(place.parent)
 
     def give(self, drafts: Mapping[str, Path], places: Mapping[str, Path]) -> None:
         """Put drafts in their places as an owner would, without a manifest; what is there stays."""
         for role, draft in drafts.items():
             if not places[role].exists():
                 draft.rename(places[role])
-                _flush(places[role].parent)
+                flush(places[role].parent)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -261,7 +262,7 @@ def write_atomically(path: Path, text: str) -> None:
     draft = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
     _write_flushed(draft, text)
     draft.rename(path)
-    _flush(path.parent)
+    flush(path.parent)
 
 
 def now() -> str:
@@ -284,15 +285,7 @@ def _make_folder(path: Path) -> None:
 
 def _write_flushed(path: Path, text: str) -> None:
     path.write_text(text + "\n", encoding="utf-8")
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(path)
 
 
 def _remove(path: Path) -> None:

@@ -137,7 +137,8 @@ def check_fidelity(
         gguf_path, shapes=shapes, vocabulary=reference.vocabulary, chat_template=reference.chat_template
     )
     served = config.model_copy(update={"slots": min(SLOTS, config.slots)})
-    with serve(gguf_path, served, log_path) as endpoint, ControlRoutes(endpoint) as routes:
+    with serve(gguf_path, served, log_path) as endpoint:
+        routes = ControlRoutes(endpoint)
         compared = [_check_prompt(routes, prompt) for prompt in reference.prompts]
         with ThreadPoolExecutor(endpoint.slots) as pool:
             asked = reference.prompts[: len(reference.answers)]

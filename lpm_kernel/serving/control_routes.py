@@ -6,6 +6,7 @@ from typing import Any
 
 from lpm_kernel.errors import ServiceError
 from lpm_kernel.serving.endpoint import Endpoint
+from lpm_kernel.serving.probe import UnansweredError, fetch_json, root_of
 
 TIMEOUT_S = 600.0
 TOP = 10
@@ -27,22 +28,11 @@ class Answer:
 
 
 class ControlRoutes:
-    """Questions to llama.cpp's own routes. Use as a context manager; every method raises ServiceError."""
+    """Questions to llama.cpp's own routes; every method raises ServiceError."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        import requests
-
         self._endpoint = endpoint
-        self._root = endpoint.base_url.removesuffix("/v1")
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.headers["Authorization"] = f"Bearer {endpoint.api_key}"
-
-    def __enter__(self) -> "ControlRoutes":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._session.close()
+        self._root = root_of(endpoint.base_url)
 
     def render(self, conversation: Conversation) -> str:
         """The prompt as the server's template engine writes it, without a leading BOS that tokenizing adds."""
@@ -62,15 +52,9 @@ class ControlRoutes:
         told = steps[:1] if ids and steps and steps[0]["id"] == ids[0] else []
         return Answer(ids, {int(top["id"]): float(top["logprob"]) for step in told for top in step["top_logprobs"]})
 
-    def _post(self, route: str, body: dict[str, Any]) -> Any:
-        import requests
-
+    def _post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
-            reply = self._session.post(self._root + route, json=body, timeout=TIMEOUT_S)
-            if reply.ok:
-                return reply.json()
-            said = f"{reply.status_code} {reply.text[:300]}"
-        except (requests.RequestException, ValueError) as error:
-            said = str(error)
-        trouble = self._endpoint.trouble()
-        raise ServiceError(f"{self._root}{route}: {said}; {trouble or 'see the log of the server, and start again'}")
+            return fetch_json(self._root + route, api_key=self._endpoint.api_key, body=body, timeout_s=TIMEOUT_S)
+        except UnansweredError as error:
+            trouble = self._endpoint.trouble() or "see the log of the server, and start again"
+            raise ServiceError(f"{self._root}{route}: {error}; {trouble}") from None

@@ -6,12 +6,14 @@ A checkpoint counts only with its marker, `complete.json`, written last: {"bindi
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
+
+from lpm_kernel.disk import flush
+from lpm_kernel.hashing import file_sha256
 
 MARKER = "complete.json"
 
@@ -20,7 +22,7 @@ def binding_of(*parts: object, files: list[Path]) -> str:
     """SHA-256 over settings and input files: what a checkpoint must share with the run that resumes it."""
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     for path in files:
-        digest.update(_sha256(path).encode() if path.is_file() else b"absent")
+        digest.update(file_sha256(path).encode() if path.is_file() else b"absent")
     return digest.hexdigest()
 
 
@@ -49,20 +51,22 @@ def mark(checkpoint: Path, binding: str) -> None:
     """Flush a checkpoint's files to the disk, then write its marker by rename."""
     files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name != MARKER]
     for path in files:
-        _flush(path)
-    record = {"binding": binding, "files": {str(path.relative_to(checkpoint)): _sha256(path) for path in files}}
+        flush(path)
+    record = {"binding": binding, "files": {str(path.relative_to(checkpoint)): file_sha256(path) for path in files}}
     temporary = checkpoint / f"{MARKER}.tmp"
     temporary.write_text(json.dumps(record), encoding="utf-8")
-    _flush(temporary)
+    flush(temporary)
     temporary.rename(checkpoint / MARKER)
-    _flush(checkpoint)
+    flush(checkpoint)
 
 
 def _is_valid(checkpoint: Path, binding: str) -> bool:
     try:
         record = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
         hashes: dict[str, str] = record["files"]
-        return record["binding"] == binding and all(_sha256(checkpoint / name) == sha for name, sha in hashes.items())
+        return record["binding"] == binding and all(
+            file_sha256(checkpoint / name) == sha for name, sha in hashes.items()
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return False  # no marker, a torn marker or a missing file: killed while it was written
 
@@ -70,16 +74,3 @@ def _is_valid(checkpoint: Path, binding: str) -> bool:
 def _step(checkpoint: Path) -> int:
     number = checkpoint.name.rpartition("-")[2]
     return int(number) if number.isdigit() else -1
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

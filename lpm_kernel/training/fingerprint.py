@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from lpm_kernel.errors import MissingInputError
+from lpm_kernel.hashing import file_sha256
 
 ADAPTER_RECORD = "lpm_adapter.json"
 """Beside an adapter: {"base_weights_sha256": weights_fingerprint(base model)}."""
@@ -20,9 +21,4 @@ def weights_fingerprint(model_path: Path) -> str:
         raise MissingInputError(
             f"{model_path} holds no *.safetensors weights; give the directory of a Hugging Face model"
         )
-    return hashlib.sha256("".join(sorted(_file_sha256(path) for path in shards)).encode()).hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256("".join(sorted(file_sha256(path) for path in shards)).encode()).hexdigest()
