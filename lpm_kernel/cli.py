@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from lpm_kernel.errors import DiskError, LpmError, UsageError
+from lpm_kernel.progress import say
 
 app = typer.Typer(
     help="Make a personal language model prefer its own best answers, and prove it.",
@@ -45,13 +46,15 @@ def pipeline(
     """Run the chain to its verdict; skip what is made."""
     from lpm_kernel import chain, screen
     from lpm_kernel.pipeline import STEPS
-    from lpm_kernel.settings import open_workspace, resolve_all
+    from lpm_kernel.settings import is_demo, open_workspace, resolve_all
 
     place = open_workspace(workspace, demo=demo, dry_run=dry_run)
-    configs = resolve_all(place, preset=preset, assignments=settings or ())
+    configs = resolve_all(place, preset=preset or ("demo" if demo else ""), assignments=settings or ())
     last = until or STEPS[-1].name
+    if is_demo(place) and not demo:
+        say(f"{place.root} holds the demo; for your own model take it away first: make clean")
     if dry_run:
-        screen.show_plan(place, configs, until=last, start=start or None, as_json=as_json)
+        screen.show_plan(place, configs, until=last, start=start or None, filled=demo, as_json=as_json)
         return
     chain.run_chain(place, configs, until=last, start=start or None)
     if last == STEPS[-1].name:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -68,6 +68,12 @@ def progress(label: str, total: int) -> Iterator[Progress]:
     shown = Progress(label, total)
     yield shown
     shown._draw(end="\n")
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """` (3 tie, 1 cycle)`, or nothing when all counts are zero."""
+    told = [f"{count} {name}" for name, count in sorted(counts.items()) if count]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def clock(seconds: float) -> str:

@@ -57,11 +57,20 @@ def show_status(workspace: Workspace, configs: Mapping[str, Config], as_json: bo
 
 
 def show_plan(
-    workspace: Workspace, configs: Mapping[str, Config], *, until: str, start: str | None, as_json: bool
+    workspace: Workspace,
+    configs: Mapping[str, Config],
+    *,
+    until: str,
+    start: str | None,
+    filled: bool,
+    as_json: bool,
 ) -> None:
-    """What would run and why; raises MissingInputError like the run itself would."""
+    """What would run and why; raises MissingInputError like the run itself would.
+
+    `filled` says that the demo's files would be written first, so nothing is lacking.
+    """
     standings = wanted(workspace, configs, until)
-    lacking = missing_inputs(workspace, standings)
+    lacking = [] if filled else missing_inputs(workspace, standings)
     rows = []
     changed: set[str] = set()
     for name, found in forced_from(standings, start).items():
@@ -83,7 +92,8 @@ def show_plan(
         table.add_row(row["name"], row["action"], row["reason"])
     Console().print(f"workspace {workspace.root}", highlight=False, soft_wrap=True)
     Console().print(table)
-    refuse_when_lacking(workspace, standings)
+    if lacking:
+        refuse_when_lacking(workspace, standings)
 
 
 def show_verdict(workspace: Workspace, as_json: bool) -> None:

@@ -106,6 +106,19 @@ def test_a_dry_run_tells_what_and_why_and_makes_nothing(lpm: Lpm, workspace: Wor
     assert not (workspace.root / "runs").exists()
 
 
+def test_a_dry_run_of_the_demo_writes_nothing_and_lacks_nothing(lpm: Lpm, tmp_path: Path) -> None:
+    done = lpm("pipeline", "--demo", "--dry-run", "--json", env={"LPM_WORKSPACE": str(tmp_path / "new")})
+    plan = json.loads(done.stdout)
+    assert plan["missing"] == [] and {row["action"] for row in plan["steps"]} == {"run"}
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_demo_never_mixes_with_an_owners_files(lpm: Lpm, workspace: Workspace) -> None:
+    done = lpm("pipeline", "--demo", "--dry-run", "--json", env={"LPM_WORKSPACE": str(workspace.root)})
+    assert json.loads(done.stdout)["workspace"] == str(workspace.root / "demo")
+    assert "files of yours" in done.stderr
+
+
 def test_the_doctor_names_the_cure_and_exits_1(lpm: Lpm, workspace: Workspace) -> None:
     done = lpm("doctor", "--json", env={"LPM_WORKSPACE": str(workspace.root)})
     found = {f["what"]: f for f in json.loads(done.stdout)["findings"]}

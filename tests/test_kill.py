@@ -117,6 +117,13 @@ def finish(root: Path) -> str:
     return screen
 
 
+def run_and_kill(root: Path, server: Scripted, calls: int) -> None:
+    """Kill when the server's log has that many calls."""
+    with pipeline(root) as process:
+        until(lambda: len(server.asked()) >= calls, process)
+        process.kill()
+
+
 def pairs(root: Path) -> dict[str, bytes]:
     return {name: Workspace(root).place(name).read_bytes() for name in PAIRS}
 
@@ -132,9 +139,7 @@ def test_killed_while_sampling_and_judging_nothing_journaled_is_asked_again(
         if calls is None:
             finish(killed)
         else:
-            with pipeline(killed) as process:
-                until(lambda reached=started + calls: len(server.asked()) >= reached, process)
-                process.kill()
+            run_and_kill(killed, server, started + calls)
         asked = repetition(earlier, server.asked()[started + len(earlier) :], len(rows))
         assert asked.repeated <= asked.allowed <= IN_FLIGHT
         assert rewritten(rows, journal_rows(killed, "dpo-data")) == []

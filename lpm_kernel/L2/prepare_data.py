@@ -27,7 +27,7 @@ from lpm_kernel.hashing import key_of
 from lpm_kernel.judges.facts import facts_of
 from lpm_kernel.preferences.bio import read_bio
 from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
-from lpm_kernel.progress import say
+from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Prompt, write_json, write_jsonl
 
 
@@ -64,15 +64,15 @@ def run(
     bio = read_bio(bio_path)
     items, skipped = read_rows(merged_path, config)
     account = {"read": len(items) + skipped.total(), "usable": len(items), "skipped": dict(sorted(skipped.items()))}
-    say(f"items: {account['read']} read = {len(items)} usable + {skipped.total()} skipped {_reasons(skipped)}")
+    say(f"items: {account['read']} read = {len(items)} usable + {skipped.total()} skipped{tally(skipped)}")
     if len(items) < config.min_items:
         raise DataError(
             f"{merged_path} holds {len(items)} usable items; at least {config.min_items} are needed. "
-            f"Add notes, or lower --min-items. Skipped: {_reasons(skipped) or 'none'}"
+            f"Add notes, or lower --min-items. {skipped.total()} were skipped{tally(skipped)}"
         )
     split = split_items(items, bio, config)
     if not split.prompts:
-        raise DataError(f"no item is left for pairs ({_reasons(split.set_aside)}); lower --held-out-share")
+        raise DataError(f"no item is left for pairs{tally(split.set_aside)}; lower --held-out-share")
     write_jsonl(prompts_path, split.prompts)
     write_jsonl(held_out_path, split.held_out)
     write_json(
@@ -87,7 +87,7 @@ def run(
     )
     say(
         f"split: {len(items)} usable = {len(split.prompts)} prompts + {len(split.held_out)} held-out questions "
-        f"+ {split.set_aside.total()} set aside {_reasons(split.set_aside)}"
+        f"+ {split.set_aside.total()} set aside{tally(split.set_aside)}"
     )
 
 
@@ -186,10 +186,6 @@ def _sample(prompts: list[Prompt], config: StageConfig) -> list[Prompt]:
     count = max(1, round(config.sample_fraction * len(prompts))) if prompts else 0
     kept = random.Random(config.seed).sample(prompts, count)
     return sorted(kept, key=lambda p: p.row)
-
-
-def _reasons(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
 
 
 if __name__ == "__main__":

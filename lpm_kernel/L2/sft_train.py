@@ -20,7 +20,7 @@ from pydantic import Field
 
 from lpm_kernel.errors import DataError
 from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
-from lpm_kernel.progress import say
+from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Prompt, read_jsonl, write_json
 from lpm_kernel.training.settings import TrainSettings
 
@@ -83,9 +83,9 @@ def _training_rows(config: StageConfig, path: Path, held_out_path: Path | None) 
     held_out = [] if held_out_path is None else list(read_jsonl(held_out_path, Prompt))
     kept = without_questions(rows, held_out)
     account = Counter({**skipped, "held_out": len(rows) - len(kept)})
-    say(f"SFT items: {len(kept)} used; left out: {dict(sorted(account.items()))}")
+    say(f"SFT items: {len(kept)} used, {account.total()} left out{tally(account)}")
     if not kept:
-        raise DataError(f"{path} leaves no item to train on ({dict(account)}); add items with a question and an answer")
+        raise DataError(f"{path} leaves no item to train on{tally(account)}; add items with a question and an answer")
     return kept
 
 

@@ -25,7 +25,7 @@ from lpm_kernel.L2.dpo.pairing import Choice, choose, comparisons, distinct, too
 from lpm_kernel.L2.judging import Bench, open_judge
 from lpm_kernel.L2.sampling import SamplingConfig, sample
 from lpm_kernel.preferences.bio import read_bio
-from lpm_kernel.progress import say
+from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Answer, Evidence, Prompt, Verdict, read_jsonl, write_json, write_jsonl
 from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
@@ -142,8 +142,8 @@ def _account(evidence: Sequence[Evidence]) -> dict[str, object]:
 def _sentence(account: dict[str, object]) -> str:
     dropped = account["dropped"]
     assert isinstance(dropped, dict)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-    return f"pairs: {account['prompts']} prompts = {account['pairs']} pairs + {sum(dropped.values())} dropped {reasons}"
+    total = sum(dropped.values())
+    return f"pairs: {account['prompts']} prompts = {account['pairs']} pairs + {total} dropped{tally(dropped)}"
 
 
 def _refuse_if_worthless(evidence: Sequence[Evidence], account: dict[str, object], config: StageConfig) -> None:
