@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from lpm_kernel.errors import ConfigError, UsageError
 
@@ -29,6 +29,13 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
     operational: ClassVar[frozenset[str]] = frozenset()
     """Fields of this class that shape how the work is done but not its result: changing one makes nothing stale."""
+
+    _flags: frozenset[str] = PrivateAttr(frozenset())
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """The keys that were given on the command line: decisions of the hour, not standing settings."""
+        return self._flags
 
     @classmethod
     def all_operational(cls) -> frozenset[str]:
@@ -111,7 +118,9 @@ def resolve(kind: type[C], step: str, layers: Iterable[Layer], flags: Mapping[st
     values |= flags
     origins |= {key: f"--{key.replace('_', '-')}" for key in flags}
     try:
-        return kind.model_validate(values)
+        config = kind.model_validate(values)
+        config._flags = frozenset(flags)
+        return config
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else "?"

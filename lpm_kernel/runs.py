@@ -22,6 +22,7 @@ def birth_of(step: str, config: Config, digests: Mapping[str, str], seconds: flo
         "step": step,
         "making": uuid.uuid4().hex,
         "config": config.model_dump(mode="json"),
+        "flags": sorted(config.flags),
         "inputs": dict(digests),
         "seconds": seconds,
         "made_at": now(),

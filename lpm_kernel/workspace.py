@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lpm_kernel.disk import flush
 from lpm_kernel.errors import BusyError, DiskError, OutputError, UsageError
@@ -53,6 +53,7 @@ ARTIFACTS: dict[str, tuple[str, ...]] = {
 SETTINGS = "configs/lpm.toml"
 TEMPORARY = ".lpm-tmp-"
 MANIFEST_SUFFIX = ".manifest.json"
+LOCK_TRIALS, LOCK_PAUSE_S = 5, 0.02
 MODEL_MARKS = ("config.json", "adapter_config.json")
 
 
@@ -64,6 +65,8 @@ class Manifest:
     making: str
     """One id for all outputs of one run of the step."""
     config: dict[str, Any]
+    flags: list[str]
+    """The keys of `config` that were given on the command line."""
     inputs: dict[str, str]
     """Role -> SHA-256 of the content."""
     files: dict[str, str]
@@ -224,12 +227,10 @@ class Workspace:
         """One writer; raises BusyError naming the holder. The kernel releases it when we die."""
         _make_folder(self.root)
         with (self.root / ".lock").open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _locked(file):
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
-                raise BusyError(f"{self.root} is in use by process {holder}; wait for it, or end it") from None
+                raise BusyError(f"{self.root} is in use by process {holder}; wait for it, or end it")
             file.seek(0)
             file.truncate()
             file.write(f"{os.getpid()}\n")
@@ -268,6 +269,18 @@ def write_atomically(path: Path, text: str) -> None:
 def now() -> str:
     """UTC, ISO 8601, seconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _locked(file: TextIO) -> bool:
+    """Take the writer's lock if it is free; `is_locked` may hold it for an instant, so one refusal is none."""
+    for _ in range(LOCK_TRIALS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return True
+    return False
 
 
 def _holds(path: Path, model: bool) -> bool:

@@ -13,7 +13,16 @@ from typing import Any
 from lpm_kernel.workspace import Workspace
 
 NAMES = ("prompts", "lpm.gguf", "adapter", "fidelity")
-BIRTH = {"step": "test", "making": "m", "config": {}, "inputs": {}, "seconds": 0.0, "made_at": "", "versions": {}}
+BIRTH = {
+    "step": "test",
+    "making": "m",
+    "config": {},
+    "flags": [],
+    "inputs": {},
+    "seconds": 0.0,
+    "made_at": "",
+    "versions": {},
+}
 CALLS = ("fsync", "unlink", "rename", "rmdir", "mkdir")
 
 

@@ -18,6 +18,8 @@ from lpm_kernel.pipeline import STEPS
 from lpm_kernel.workspace import TEMPORARY, Workspace, manifest_path
 
 TESTS = Path(__file__).resolve().parent
+SETTLED_S = 0.2
+"""A question that a killed run sent last may still be on its way into the server's log."""
 DYING_S = 2.0
 """The kernel kills the children of a killed run at once; a busy machine needs a moment to bury them."""
 
@@ -107,6 +109,15 @@ class Scripted:
         lines = self.log_path.read_text(encoding="utf-8").splitlines()
         calls = (Asked(**json.loads(line)) for line in lines)
         return [call.key for call in calls if not call.is_greeting]
+
+    def settled(self) -> list[str]:
+        """All that was asked, once nothing more comes from a run that is dead."""
+        size, since = -1, time.monotonic()
+        while time.monotonic() - since < SETTLED_S:
+            if (grown := self.log_path.stat().st_size) != size:
+                size, since = grown, time.monotonic()
+            time.sleep(0.01)
+        return self.asked()
 
 
 @contextmanager

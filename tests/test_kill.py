@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -135,7 +136,7 @@ def test_killed_while_sampling_and_judging_nothing_journaled_is_asked_again(
     finish(whole)
     started = len(server.asked())
     for calls in (*KILLS_AFTER_CALLS, None):
-        earlier, rows = server.asked()[started:], journal_rows(killed, "dpo-data")
+        earlier, rows = server.settled()[started:], journal_rows(killed, "dpo-data")
         if calls is None:
             finish(killed)
         else:
@@ -154,6 +155,7 @@ def test_a_signal_ends_the_run_and_its_server(
     number: int, code: int, server: Scripted, make_place: Callable[..., Path]
 ) -> None:
     """It comes while the run's own model server, a child, writes long answers."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored under a shell's `&`, and children inherit that
     root = make_place("a", server.url("judge-slow"), max_tokens=400)
     with pipeline(root) as process:
         until(lambda: journal_rows(root, "dpo-data"), process)
@@ -173,3 +175,23 @@ def test_a_second_run_during_a_first_exits_75_and_names_it(server: Scripted, mak
             screen = second.communicate(timeout=DEADLINE_S)[1]
         assert first.poll() is None
     assert (second.returncode, f"in use by process {first.pid}" in screen) == (75, True)
+
+
+def test_who_only_looks_at_the_workspace_stops_no_run(make_place: Callable[..., Path]) -> None:
+    """`lpm status` asks again and again whether a run holds the workspace."""
+    workspace = Workspace(make_place("a", ""))
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            workspace.is_locked()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(300):
+            with workspace.lock():
+                pass
+    finally:
+        over.set()
+        looking.join()

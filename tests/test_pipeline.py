@@ -112,6 +112,15 @@ def test_a_step_is_done_until_its_input_or_a_setting_changes(workspace: Workspac
     assert standing(STEPS[0], Workspace(workspace.root), configs["prepare"]).reason == "global_bio changed"
 
 
+def test_a_flag_given_by_hand_stays_until_another_flag(workspace: Workspace) -> None:
+    step, plain = STEPS[0], resolve_all(workspace)
+    by_hand = resolve_all(workspace, flags={"prepare": {"seed": "7"}})
+    chain.run_one(step, workspace, by_hand, {})
+    assert standing(step, workspace, plain["prepare"]).state == "done"
+    again = resolve_all(workspace, assignments=["prepare.seed=8"])
+    assert standing(step, workspace, again["prepare"]).reason == "setting seed: 7 -> 8"
+
+
 def test_an_operational_setting_makes_nothing_stale(workspace: Workspace) -> None:
     configs = resolve_all(workspace)
     chain.run_chain(workspace, configs, until="prepare")

@@ -14,6 +14,7 @@ BIRTH: dict[str, Any] = {
     "step": "test",
     "making": "m1",
     "config": {},
+    "flags": [],
     "inputs": {},
     "seconds": 1.0,
     "made_at": "now",

@@ -40,7 +40,7 @@ class Before:
     def of(cls, place: Place) -> Self:
         return cls(
             place.latest_run(),
-            {step: server.asked() for step, server in place.servers.items()},
+            {step: server.settled() for step, server in place.servers.items()},
             {step: journal_rows(place.root, step) for step in ASKING},
             children(),
         )

@@ -17,13 +17,14 @@ import ctypes
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ from tiny_chain import ASKING, Place, placed, write_owner
 
 from lpm_kernel.pipeline import STEPS
 
-START = "start"
+BETWEEN = "between steps"
+"""Before the first step too."""
 NAMES = [step.name for step in STEPS]
 PR_SET_CHILD_SUBREAPER = 36
 POLL_S = 0.002
@@ -66,12 +68,12 @@ class Soak:
     plan: Counter[str]
     """Kills still to come, by the step at which they are aimed."""
     lengths: dict[str, float] = field(default_factory=dict)
-    """Seconds of each step in the undisturbed chain; of START, until the first step."""
+    """Seconds of each step in the undisturbed chain; of BETWEEN, until the first step."""
     imports_s: float = 0.0
     chains: int = 0
     runs: int = 0
     burial_s: float = 0.0
-    tallies: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in (START, *NAMES)})
+    tallies: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in (BETWEEN, *NAMES)})
     repeats_to_the_byte: Counter[str] = field(default_factory=Counter)
     """Artifact -> complete chains that made it as the undisturbed one did."""
     violations: list[str] = field(default_factory=list)
@@ -98,7 +100,7 @@ def tell(text: str) -> None:
 
 def spread(kills: int) -> Counter[str]:
     """Evenly over the start and all steps, what is left to the later ones."""
-    places = [START, *NAMES]
+    places = [BETWEEN, *NAMES]
     return Counter(places[-1 - number % len(places)] for number in range(kills))
 
 
@@ -108,15 +110,13 @@ def spread(kills: int) -> Counter[str]:
 def run_once(soak: Soak, place: Place) -> bool:
     """Run, and kill where the plan wants it; whether the chain is complete."""
     before, started = Before.of(place), time.monotonic()
-    with place.start() as process:
+    with place.pipeline() as process:
         aim, wait_s = await_aim(soak, place, before.run, process)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(wait_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
     spent_s = time.monotonic() - started
     soak.runs += 1
-    where = place.running_step(before.run) or (NAMES[-1] if process.returncode == 0 else START)
+    where = place.running_step(before.run) or (NAMES[-1] if process.returncode == 0 else BETWEEN)
     soak.count(where, check_run(place, before))
     if process.returncode == 0:
         tell(f"  chain {soak.chains + 1} is complete, its last run took {spent_s:.1f} s")
@@ -134,8 +134,8 @@ def run_once(soak: Soak, place: Place) -> bool:
 
 def await_aim(soak: Soak, place: Place, run_before: str, process: subprocess.Popen[bytes]) -> tuple[str, float]:
     """Wait for a step at which kills are aimed; that step, and the seconds from now to the kill."""
-    if soak.dice.random() < soak.plan[START] / max(1, soak.plan.total()):
-        return START, soak.dice.uniform(0, soak.lengths[START])
+    if soak.dice.random() < soak.plan[BETWEEN] / max(1, soak.plan.total()):
+        return BETWEEN, soak.dice.uniform(0, soak.lengths[BETWEEN])
     first = ""
     deadline = time.monotonic() + LONGEST_RUN_S
     while process.poll() is None and time.monotonic() < deadline:
@@ -151,10 +151,10 @@ def await_aim(soak: Soak, place: Place, run_before: str, process: subprocess.Pop
 def run_undisturbed(soak: Soak, place: Place) -> None:
     """The chain to compare with; how long its steps take."""
     started = time.monotonic()
-    with place.start() as process:
+    with place.pipeline() as process:
         while process.poll() is None and not place.running_step(""):
             time.sleep(POLL_S)
-        soak.lengths[START] = time.monotonic() - started
+        soak.lengths[BETWEEN] = time.monotonic() - started
         process.wait(LONGEST_RUN_S)
     if process.returncode != 0:
         raise SystemExit(f"the undisturbed run failed:\n{place.screen_end()}")
@@ -229,6 +229,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the workspaces go; a temporary folder if not given")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # unwind, so that nothing of ours stays
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     folder = (options.folder or Path(tempfile.mkdtemp(prefix="lpm-soak-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)

@@ -87,12 +87,13 @@ class Place:
         """TMPDIR of the runs."""
         return self.root.with_name("tmp")
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """`lpm pipeline`, without settings of this machine, on one thread."""
+    @contextmanager
+    def pipeline(self) -> Iterator[subprocess.Popen[bytes]]:
+        """`lpm pipeline`, without settings of this machine, on one thread; at the latest killed after the block."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("LPM_", "OPENAI_"))}
         ours = {"OPENAI_API_KEY": "scripted", "PYTHONPATH": str(ROOT), "TMPDIR": str(self.temporary_path)}
         with self.screen_path.open("wb") as screen:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "lpm_kernel", "pipeline", "--workspace", str(self.root)],
                 stdin=subprocess.DEVNULL,
                 stdout=screen,
@@ -100,6 +101,11 @@ class Place:
                 cwd=self.root.parent,
                 env=kept | ONE_THREAD | ours,
             )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
     def screen_end(self) -> str:
         """The latest run's last lines."""
