@@ -1,6 +1,6 @@
 """The demo over several seeds: fact recall and win rate of the model before and after DPO, with times.
 
-python benchmarks/demo_seeds.py [--seeds 5]
+python benchmarks/demo_seeds.py [--seeds 5] [--first 1]
 
 Each seed draws its own weights, split, sampling and order, and runs the whole chain in a fresh workspace.
 Prints one line per seed to standard error and one JSON line with median, minimum and maximum.
@@ -22,11 +22,13 @@ from typing import Any
 def main() -> None:
     """Run the seeds one after another."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5, help="How many seeds, counted from 1.")
-    count = parser.parse_args().seeds
+    parser.add_argument("--seeds", type=int, default=5, help="How many seeds.")
+    parser.add_argument("--first", type=int, default=1, help="The first of them.")
+    given = parser.parse_args()
+    seeds = range(given.first, given.first + given.seeds)
     with tempfile.TemporaryDirectory() as folder:
-        rows = [one_seed(seed, Path(folder) / str(seed)) for seed in range(1, count + 1)]
-    print(json.dumps({"figure": "demo_seeds", "seeds": count, **{key: spread(rows, key) for key in rows[0]}}))
+        rows = [one_seed(seed, Path(folder) / str(seed)) for seed in seeds]
+    print(json.dumps({"figure": "demo_seeds", "seeds": [*seeds], **{key: spread(rows, key) for key in rows[0]}}))
 
 
 def one_seed(seed: int, workspace: Path) -> dict[str, Any]:

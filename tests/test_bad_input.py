@@ -15,6 +15,7 @@ from conftest import ROOT, Lpm, owner_items
 from scripted_server import ScriptedServer
 from tiny_gguf import write_tiny_gguf
 
+from lpm_kernel.demo.base_model import write_base_model
 from lpm_kernel.workspace import Workspace
 
 Spoil = Callable[[Workspace], None]
@@ -162,6 +163,31 @@ def test_bad_input_gives_one_message_its_code_and_loses_nothing(name: str, works
     assert "Traceback" not in done.stderr
     assert "canary-key" not in done.stderr + done.stdout
     assert before.items() <= owners_files(workspace).items()
+
+
+def test_a_base_model_without_chat_template_is_refused_by_name(workspace: Workspace, lpm: Lpm) -> None:
+    write_base_model(workspace.place("merged_model"), ["some words to learn"], seed=1)
+    (workspace.place("merged_model") / "chat_template.jinja").unlink()
+    done = lpm("run", "sft-gguf", env={"LPM_WORKSPACE": str(workspace.root)})
+    assert done.returncode == 65
+    assert re.search(r"error: .*merged_model.* chat template.*chat_template\.jinja", done.stderr), done.stderr
+    assert workspace.find("lpm.gguf") is None
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_the_adapter_of_another_model_is_refused_and_the_merged_model_stays(workspace: Workspace, lpm: Lpm) -> None:
+    from test_merge import MODELS, make_adapter, make_base
+
+    make_base(workspace.place("merged_model"), MODELS["qwen2"])
+    other = make_base(workspace.root / "other", MODELS["llama"])
+    make_adapter(workspace.place("adapter"), other)
+    (workspace.place("adapter") / "lpm_adapter.json").write_text('{"base_weights_sha256": "0"}')
+    workspace.place("dpo_merged_model").mkdir()
+    (workspace.place("dpo_merged_model") / "config.json").write_text("mine")
+    done = lpm("run", "dpo-merge", env={"LPM_WORKSPACE": str(workspace.root)})
+    assert done.returncode == 65
+    assert re.search(r"error: .*adapter", done.stderr), done.stderr
+    assert (workspace.place("dpo_merged_model") / "config.json").read_text() == "mine"
 
 
 def test_a_stranger_on_the_port_is_told_and_left_alone(workspace: Workspace, lpm: Lpm) -> None:
