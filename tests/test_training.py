@@ -115,6 +115,14 @@ def test_a_killed_dpo_run_resumes_to_the_same_adapter(base: Path, pairs: Path, t
     assert not (work / "checkpoint-99").exists()
 
 
+def test_sft_killed_in_a_later_epoch_resumes_to_the_same_adapter(base: Path, merged: Path, tmp_path: Path) -> None:
+    settings = {"batch_size": 2, "save_steps": 3, "num_train_epochs": 3}
+    whole = train_sft(base, merged, tmp_path / "whole", **settings)
+    shutil.copytree(tmp_path / "whole.work/checkpoint-9", tmp_path / "resumed.work/checkpoint-9")
+    resumed = train_sft(base, merged, tmp_path / "resumed", **settings)
+    assert adapter_bytes(resumed) == adapter_bytes(whole)
+
+
 def test_changed_pairs_do_not_resume_an_old_run(base: Path, pairs: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     train_dpo(base, pairs, tmp_path / "old", work_path=work)

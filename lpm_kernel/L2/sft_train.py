@@ -128,15 +128,19 @@ def _trainer(
     from lpm_kernel.training.callbacks import GuardGradients, GuardLoss, ShowProgress, silence
     from lpm_kernel.training.checkpoints import MarkComplete
     from lpm_kernel.training.models import choose_precision
+    from lpm_kernel.training.order import SeededOrder
 
     class SftTrainer(GuardLoss, Trainer):
-        """transformers' Trainer that stops at a loss that is not finite."""
+        """transformers' Trainer that stops at a loss that is not finite, with an order that a resumed run repeats."""
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:
+            lengths = [len(feature["input_ids"]) for feature in features]
+            return SeededOrder(config.batch_size * config.gradient_accumulation_steps, lengths, config.seed)
 
     set_seed(config.seed)
     precision = choose_precision(base_model_path, config.precision)
     arguments = TrainingArguments(
         **trainer_arguments(config, work_path, precision),
-        train_sampling_strategy="group_by_length",
         remove_unused_columns=False,
     )
     trainer = SftTrainer(

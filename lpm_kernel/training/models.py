@@ -3,6 +3,7 @@
 Safe means: weights from safetensors only, no code from the model's directory, nothing from the network.
 """
 
+import json
 import os
 import warnings
 from pathlib import Path
@@ -106,10 +107,17 @@ def save_adapter(model: Any, adapter_path: Path, base_model_path: Path) -> None:
             if not torch.isfinite(parameter).all():
                 raise DataError(f"adapter weight {name} is not finite; lower the learning rate and train again")
             parameter.data = parameter.data.float()
-    model.peft_config["default"].base_model_name_or_path = None
     model.save_pretrained(adapter_path, safe_serialization=True)
     (adapter_path / "README.md").unlink(missing_ok=True)
+    _make_portable(adapter_path / "adapter_config.json")
     write_json(adapter_path / ADAPTER_RECORD, {"base_weights_sha256": weights_fingerprint(base_model_path)})
+
+
+def _make_portable(config_path: Path) -> None:
+    """No path of this machine and no order of a set: the same training writes the same bytes anywhere."""
+    config = json.loads(config_path.read_text(encoding="utf-8"))
+    modules = sorted(config["target_modules"])
+    write_json(config_path, config | {"base_model_name_or_path": None, "target_modules": modules})
 
 
 def save_full_model(model: Any, model_path: Path, base_model_path: Path) -> None:

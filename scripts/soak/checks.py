@@ -18,8 +18,6 @@ TIMED = {"training_log.json", "merge_report.json", "lpm.fidelity.json"}
 """Reports that hold how long things took."""
 SAMPLED = {"evaluation.json", "report.html"}
 """From answers of the real server, which under batching are not the same to the letter."""
-PLACED = {"adapter_config.json"}
-"""peft writes the base's path into it, and a set of layer names in any order."""
 IN_FLIGHT = {"dpo-data": 2 * (12 // 3 + 1 + 8), "evaluate": 2 * 8}
 """Prompts under way (12 slots for 3 answers each and one in the queue; 8 verdicts at a time), each with one question
 to the model or two to the judge."""
@@ -109,7 +107,7 @@ def fingerprint(place: Place) -> dict[str, dict[str, str]]:
 
 def _hashes(path: Path) -> Iterator[tuple[str, str]]:
     for name, file in files_of(path).items():
-        if file.is_file() and file.name not in TIMED | SAMPLED | PLACED:
+        if file.is_file() and file.name not in TIMED | SAMPLED:
             yield name or file.name, file_sha256(file)
 
 
