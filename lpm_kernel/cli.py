@@ -161,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin beside other work cost a factor of 20
     try:
         code = app(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except LpmError as error:

@@ -7,6 +7,7 @@ The environment variable of `lora_r` of dpo-train is `LPM_DPO_TRAIN_LORA_R`; a c
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -42,8 +43,14 @@ class Config(BaseModel):
         """The operational fields of the class and its bases."""
         return frozenset().union(*(vars(base).get("operational", ()) for base in cls.__mro__))
 
+    def told(self) -> dict[str, Any]:
+        """The settings as JSON values, without the user and password that a URL may hold."""
+        values = self.model_dump(mode="json")
+        return {k: USERINFO.sub(r"\1", v) if isinstance(v, str) else v for k, v in values.items()}
+
 
 C = TypeVar("C", bound=Config)
+USERINFO = re.compile(r"(\w://)[^/@\s]*@")
 
 
 @dataclass(frozen=True)

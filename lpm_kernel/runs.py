@@ -21,7 +21,7 @@ def birth_of(step: str, config: Config, digests: Mapping[str, str], seconds: flo
     return {
         "step": step,
         "making": uuid.uuid4().hex,
-        "config": config.model_dump(mode="json"),
+        "config": config.told(),
         "flags": sorted(config.flags),
         "inputs": dict(digests),
         "seconds": seconds,
@@ -71,7 +71,7 @@ class Record:
 def recording(workspace: Workspace, configs: Mapping[str, Config]) -> Iterator[Record]:
     """A run folder with its settings, status and log."""
     record = Record(workspace)
-    settings = {name: config.model_dump(mode="json") for name, config in configs.items()}
+    settings = {name: config.told() for name, config in configs.items()}
     write_atomically(record.folder / "config.json", _json(settings))
     write_atomically(workspace.root / "runs" / "latest", record.id)
     with log_to(record.folder / "log.txt"):

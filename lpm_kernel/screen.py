@@ -104,14 +104,16 @@ def show_verdict(workspace: Workspace, as_json: bool) -> None:
     if as_json:
         _print_json(evaluation)
         return
-    wins, recall, lift = (evaluation[k] for k in ("win_rate", "fact_recall", "personalisation_lift"))
+    keys = ("win_rate", "fact_recall", "stray_facts", "personalisation_lift")
+    wins, recall, stray, lift = (evaluation[key] for key in keys)
     table = _table("", "before", "after", "95 %")
     table.add_row(
-        "fact recall", f"{recall['before']:.2f}", f"{recall['after']:.2f}", _bounds(recall["ci95_delta"], "+")
+        "fact recall", _number(recall["before"]), _number(recall["after"]), _bounds(recall["ci95_delta"], "+")
     )
+    table.add_row("stray facts an answer", _number(stray["before"]), _number(stray["after"]), "")
     table.add_row("wins", str(wins["before_wins"]), str(wins["after_wins"]), f"{wins['ties']} ties")
-    table.add_row("win rate", "", f"{wins['rate']:.2f}", _bounds(wins["ci95"]))
-    table.add_row("personalisation lift", f"{lift['before']:+.2f}", f"{lift['after']:+.2f}", "")
+    table.add_row("win rate", "", _number(wins["rate"]), _bounds(wins["ci95"]))
+    table.add_row("personalisation lift", _number(lift["before"], "+"), _number(lift["after"], "+"), "")
     console = Console()
     console.print(table)
     colour = "green" if evaluation["decision"] == "promote" else "yellow"
@@ -129,6 +131,10 @@ def show_findings(findings: Sequence["Finding"], as_json: bool) -> None:
         mark = "[green]ok[/]" if finding.fine else "[red]missing[/]" if finding.blocks else "[yellow]note[/]"
         table.add_row(mark, finding.what, finding.found, finding.cure)
     Console().print(table)
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "unknown" if value is None else f"{value:{sign}.2f}"
 
 
 def _bounds(bounds: list[float] | None, sign: str = "") -> str:

@@ -61,7 +61,7 @@ def _changed_input(step: Step, workspace: Workspace, manifest: Manifest) -> str 
 def _changed_setting(config: Config, manifest: Manifest) -> str | None:
     """What was decided by a flag stays until another flag says otherwise; operational settings change nothing."""
     decided = set(manifest.flags) - config.flags
-    for key, value in config.model_dump(mode="json").items():
+    for key, value in config.told().items():
         was = manifest.config.get(key, type(config).model_fields[key].default)
         if value != was and key not in config.all_operational() | decided:
             return f"setting {key}: {was!r} -> {value!r}"

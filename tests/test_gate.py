@@ -16,7 +16,7 @@ def trial(number: int, outcome: Outcome, recall: tuple[float, float] | None = (0
     answer = [Answer(text="a", finish_reason="stop")]
     verdict = Verdict(prompt_id=prompt.id, first=0, second=1, outcome=outcome, reason="", judge="j")
     neutral = verdict.model_copy(update={"outcome": "tie"})
-    return Trial(prompt, answer, answer, [verdict], [neutral], recall)
+    return Trial(prompt, answer, answer, [verdict], [neutral], recall, (0.0, 0.0))
 
 
 def decided(outcomes: list[Outcome], recall: tuple[float, float] | None = (0.5, 0.8), **more: Any) -> dict[str, Any]:

@@ -67,6 +67,9 @@ def test_a_filtered_item_keeps_its_variant_and_score(tmp_path: Path) -> None:
         (7, "not_an_object"),
         ({"user": "Q", "assistant": None}, "no_answer"),
         ({"user": "Q", "assistant": "None"}, "no_answer"),
+        ({"user": "Q", "assistant": "none."}, "no_answer"),
+        ({"user": "<|ME|>", "assistant": "A"}, "no_question"),
+        ({"user": "Q", "assistant": "A</s>"}, "control_token"),
         ({"user": "  ", "assistant": "A"}, "no_question"),
         ({"user": 5, "assistant": "A"}, "not_text"),
         ({"user": "Q", "assistant": "A" * 1_000_000}, "too_long"),
@@ -114,7 +117,14 @@ def test_a_broken_byte_costs_only_its_item(tmp_path: Path) -> None:
     assert skipped == {"broken_unicode": 1}
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "{}", "[1,", "nope", "[" * 100_000])
+def test_note_ids_are_text_whatever_wrote_them(tmp_path: Path) -> None:
+    (prompt,), _ = read(
+        tmp_path, [VARIANTS["memory"] | {"doc_id": [7.0, "7", True, "", None, "n-1"], "score": 10**400}]
+    )
+    assert (prompt.notes, prompt.score) == (("7", "n-1"), None)
+
+
+@pytest.mark.parametrize("text", ["[1" + "0" * 5000 + "]", "", "  \n", "{}", "[1,", "nope", "[" * 100_000])
 def test_a_file_that_is_no_list_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "merged.json"
     path.write_text(text)

@@ -21,7 +21,7 @@ from lpm_kernel.errors import DataError
 from lpm_kernel.hashing import file_sha256
 from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges.base import JudgeConfig, Question
-from lpm_kernel.judges.facts import coverage, facts_of
+from lpm_kernel.judges.facts import coverage, facts_of, strays
 from lpm_kernel.L2.bootstrap import mean
 from lpm_kernel.L2.bounded import map_bounded
 from lpm_kernel.L2.gate import GateConfig, Trial, summarise
@@ -132,6 +132,7 @@ async def _judge(
                 verdicts=[await _verdict(bench, prompt, bio, b, a) for b, a in pairs],
                 stranger_verdicts=[await _verdict(bench, prompt, STRANGER_BIO, b, a) for b, a in pairs],
                 recall=_recall(prompt, bio, before[index], after[index]),
+                strays=(_mean_strays(before[index], prompt), _mean_strays(after[index], prompt)),
             )
 
         try:
@@ -159,6 +160,10 @@ def _recall(prompt: Prompt, bio: str, before: Sequence[Answer], after: Sequence[
 
 def _mean_coverage(answers: Sequence[Answer], facts: frozenset[str]) -> float:
     return mean([coverage(answer.text, facts) or 0.0 for answer in answers])
+
+
+def _mean_strays(answers: Sequence[Answer], prompt: Prompt) -> float:
+    return mean([strays(answer.text, prompt.reference, prompt.user) for answer in answers])
 
 
 def _judge_name(config: StageConfig) -> str:

@@ -36,6 +36,8 @@ class Trial:
     stranger_verdicts: list[Verdict]
     recall: tuple[float, float] | None
     """Mean share of the question's facts told, before and after; None for a question without facts."""
+    strays: tuple[float, float]
+    """Mean names and numbers in an answer that are not called for, before and after."""
 
 
 def summarise(
@@ -43,23 +45,27 @@ def summarise(
 ) -> dict[str, Any]:
     """The contents of evaluation.json. Intervals are bootstrapped over questions, not over samples."""
     own = [_shares(t.verdicts) for t in trials]
-    stranger = [_shares(t.stranger_verdicts) for t in trials]
+    judged = [(o, s) for o, t in zip(own, trials, strict=True) if any(s := _shares(t.stranger_verdicts)) and any(o)]
     counts = _counts([v for t in trials for v in t.verdicts])
     rates = [rate for shares in own if (rate := _rate(shares)) is not None]
     recalls = [t.recall for t in trials if t.recall is not None]
     evaluation: dict[str, Any] = {
         "prompts": len(trials),
         "samples": len(trials[0].before) if trials else 0,
-        "win_rate": counts | {"rate": mean(rates), "ci95": interval(rates, config.bootstrap_seed)},
+        "win_rate": counts | {"rate": _mean_or_none(rates), "ci95": interval(rates, config.bootstrap_seed)},
         "fact_recall": {
             "questions": len(recalls),
-            "before": mean([r[0] for r in recalls]),
-            "after": mean([r[1] for r in recalls]),
+            "before": _mean_or_none([r[0] for r in recalls]),
+            "after": _mean_or_none([r[1] for r in recalls]),
             "ci95_delta": interval([r[1] - r[0] for r in recalls], config.bootstrap_seed),
         },
+        "stray_facts": {
+            "before": _mean_or_none([t.strays[0] for t in trials]),
+            "after": _mean_or_none([t.strays[1] for t in trials]),
+        },
         "personalisation_lift": {
-            "before": mean([o[0] - s[0] for o, s in zip(own, stranger, strict=True)]),
-            "after": mean([o[1] - s[1] for o, s in zip(own, stranger, strict=True)]),
+            "before": _mean_or_none([o[0] - s[0] for o, s in judged]),
+            "after": _mean_or_none([o[1] - s[1] for o, s in judged]),
         },
         "fidelity": fidelity or {},
         "update_retained": retained or {},
@@ -85,7 +91,9 @@ def _objections(evaluation: dict[str, Any], config: GateConfig) -> list[str]:
         found.append(f"win rate {_shown(wins['rate'])}, 95 % bounds {_bounds(wins['ci95'])}: not above 0.5 for sure")
     if recall["ci95_delta"] is not None and recall["ci95_delta"][0] < -config.max_recall_loss:
         found.append(f"fact recall may fall: 95 % bounds of the change {_bounds(recall['ci95_delta'])}")
-    if retained is not None and retained < config.min_retained:
+    if evaluation["update_retained"] and retained is None:
+        found.append("the adapter changes nothing")
+    elif retained is not None and retained < config.min_retained:
         found.append(f"only {retained:.0%} of the update survived rounding")
     return found
 
@@ -120,6 +128,11 @@ def _counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
         "ties": outcomes.count("tie"),
         "invalid": outcomes.count("failed"),
     }
+
+
+def _mean_or_none(values: Sequence[float]) -> float | None:
+    """Nothing to average is unknown, not zero."""
+    return mean(values) if values else None
 
 
 def _shown(value: float | None) -> str:

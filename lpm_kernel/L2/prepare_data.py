@@ -26,9 +26,12 @@ from lpm_kernel.errors import DataError
 from lpm_kernel.hashing import key_of
 from lpm_kernel.judges.facts import facts_of
 from lpm_kernel.preferences.bio import read_bio
-from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
+from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows, same_question
 from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Prompt, write_json, write_jsonl
+
+MIN_QUESTIONS = 8
+"""Below this no evaluation can tell anything."""
 
 
 class StageConfig(SecondMeConfig):
@@ -72,7 +75,7 @@ def run(
         )
     split = split_items(items, bio, config)
     if not split.prompts:
-        raise DataError(f"no item is left for pairs{tally(split.set_aside)}; lower --held-out-share")
+        raise DataError(f"no item is left for pairs{tally(split.set_aside)}; add notes, or lower --held-out-share")
     write_jsonl(prompts_path, split.prompts)
     write_jsonl(held_out_path, split.held_out)
     write_json(
@@ -93,88 +96,73 @@ def run(
 
 def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> Split:
     """Hold out whole notes; every item lands in exactly one place."""
-    sound = [p for p in items if not _is_low(p, config)]
-    groups = _groups(sound)
-    noted = {name: members for name, members in groups.items() if len(members) > 1} or groups
-    order = sorted(noted, key=lambda name: key_of("note", config.seed, name))
-    chosen = set(order[: math.ceil(config.held_out_share * len(order))])
-
-    held_out: list[Prompt] = []
-    for name in sorted(chosen):
-        members = sorted(groups[name], key=lambda p: key_of("question", config.seed, p.id))
-        held_out += members[: math.ceil(config.question_share * len(members))]
-    hidden = {p.id for name in chosen for p in groups[name]}
-    told = _telling_facts(groups, chosen, bio)
+    sound = [item for item in items if not _is_low(item, config)]
+    chosen, held_out = _hold_out(sound, config)
+    asked = {item.id for item in held_out}
+    questions = {same_question(item) for item in held_out}
+    told = _facts_only_there(sound, chosen, bio)
 
     set_aside: Counter[str] = Counter()
     prompts: dict[tuple[str, str], Prompt] = {}
-    asked = {p.id for p in held_out}
-    held_texts = {(p.system, p.user) for p in held_out}
     for item in items:
         if item.id in asked:
             continue
-        reason = _set_aside(item, config, hidden, held_texts, prompts, told, bio)
-        if reason:
-            set_aside[reason] += 1
-        else:
-            prompts[item.system, item.user] = item
+        if chosen & set(_notes(item)):
+            set_aside["note_is_held_out"] += 1
+        elif same_question(item) in questions:
+            set_aside["question_is_held_out"] += 1
+        elif _is_low(item, config):
+            set_aside["low_score"] += 1
+        elif not item.notes and facts_of(item.reference, bio, "") & told:
+            set_aside["tells_a_held_out_note"] += 1
+        elif prompts.setdefault((item.system, item.user), item) is not item:
+            set_aside["same_question"] += 1
     kept = _sample(list(prompts.values()), config)
     set_aside["not_sampled"] = len(prompts) - len(kept)
-    return Split(kept, sorted(held_out, key=lambda p: p.row), +set_aside)
+    return Split(kept, held_out, +set_aside)
 
 
-def _set_aside(
-    item: Prompt,
-    config: StageConfig,
-    hidden: set[str],
-    held_texts: set[tuple[str, str]],
-    prompts: dict[tuple[str, str], Prompt],
-    told: frozenset[str],
-    bio: str,
-) -> str | None:
-    """Why the item becomes no prompt, or None."""
-    if item.id in hidden:
-        return "note_is_held_out"
-    if (item.system, item.user) in held_texts:
-        return "question_is_held_out"
-    if _is_low(item, config):
-        return "low_score"
-    if not item.notes and facts_of(item.reference, bio, "") & told:
-        return "tells_a_held_out_note"
-    if (item.system, item.user) in prompts:
-        return "same_question"
-    return None
+def _hold_out(items: Sequence[Prompt], config: StageConfig) -> tuple[set[str], list[Prompt]]:
+    """The held-out notes, and the questions asked of them: a part of the items that rest on held-out notes alone.
+
+    Notes are taken in the order of their hash until both the share and MIN_QUESTIONS are reached, at most half of them.
+    """
+    noted = [item for item in items if item.notes] or list(items)
+    notes = sorted({note for item in noted for note in _notes(item)}, key=lambda n: key_of("note", config.seed, n))
+    chosen: set[str] = set()
+    asked: list[Prompt] = []
+    for count, note in enumerate(notes[: math.ceil(len(notes) / 2)] if config.held_out_share else [], 1):
+        chosen.add(note)
+        asked = _questions(noted, chosen, config)
+        if count >= config.held_out_share * len(notes) and len(asked) >= MIN_QUESTIONS:
+            break
+    return chosen, asked
 
 
-def _groups(items: Iterable[Prompt]) -> dict[str, list[Prompt]]:
-    """Items by note; notes that share an item are one group, named by their smallest id."""
-    parent: dict[str, str] = {}
-
-    def root(note: str) -> str:
-        parent.setdefault(note, note)
-        while parent[note] != note:
-            parent[note] = parent[parent[note]]
-            note = parent[note]
-        return note
-
-    items = list(items)
+def _questions(items: Iterable[Prompt], chosen: set[str], config: StageConfig) -> list[Prompt]:
+    """Of each held-out note a part of its items, by hash; the others are left to SFT."""
+    of_note: dict[str, list[Prompt]] = defaultdict(list)
     for item in items:
-        for note in item.notes[1:]:
-            low, high = sorted((root(item.notes[0]), root(note)))
-            parent[high] = low
-    groups: dict[str, list[Prompt]] = defaultdict(list)
-    for item in items:
-        groups[f"note {root(item.notes[0])}" if item.notes else f"item {item.id}"].append(item)
-    return dict(groups)
+        if chosen.issuperset(_notes(item)):
+            of_note[_notes(item)[0]].append(item)
+    asked = []
+    for members in of_note.values():
+        members.sort(key=lambda item: key_of("question", config.seed, item.id))
+        asked += members[: math.ceil(config.question_share * len(members))]
+    return sorted(asked, key=lambda item: item.row)
 
 
-def _telling_facts(groups: dict[str, list[Prompt]], chosen: set[str], bio: str) -> frozenset[str]:
+def _notes(item: Prompt) -> tuple[str, ...]:
+    """The item's notes; an item without any is a note of its own."""
+    return item.notes or (f"item {item.id}",)
+
+
+def _facts_only_there(items: Iterable[Prompt], chosen: set[str], bio: str) -> frozenset[str]:
     """Facts that the held-out notes tell and no other note does."""
     facts: dict[bool, set[str]] = {True: set(), False: set()}
-    for name, members in groups.items():
-        if members[0].notes:
-            for member in members:
-                facts[name in chosen] |= facts_of(member.reference, bio, "")
+    for item in items:
+        if item.notes:
+            facts[bool(chosen & set(item.notes))] |= facts_of(item.reference, bio, "")
     return frozenset(facts[True] - facts[False])
 
 

@@ -21,6 +21,24 @@ def coverage(answer: str, facts: frozenset[str]) -> float | None:
     return len(facts & _words(answer)) / len(facts) if facts else None
 
 
+def truth(answer: str, reference: str, bio: str, question: str) -> float | None:
+    """Harmonic mean of how many of the facts are told and how many of the told ones are called for (F1), 0 to 1.
+
+    What the answer marks as a fact (a name, a number) and neither reference nor question holds is not called for:
+    it is another fact of the bio, or an invention. None when there is no fact to tell.
+    """
+    facts = facts_of(reference, bio, question)
+    if not facts:
+        return None
+    told = facts & _words(answer)
+    return 2 * len(told) / (len(facts) + len(told) + strays(answer, reference, question))
+
+
+def strays(answer: str, reference: str, question: str) -> int:
+    """Names and numbers in the answer that neither reference nor question holds: misplaced, or invented."""
+    return len(_marked_words(answer) - _words(reference) - _words(question))
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(_bare(word) for word in WORD.findall(text))
 

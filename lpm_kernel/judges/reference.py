@@ -1,13 +1,14 @@
 """The embedded reference judge: chrF against the SFT target, and the bio's facts. Deterministic, no network.
 
-score = mean of chrF / 100 (Popović 2015, as sacreBLEU computes it) and fact coverage; chrF alone without facts.
+score = mean of chrF / 100 (Popović 2015, as sacreBLEU computes it) and the F1 of the facts told; chrF alone where
+there is no fact to tell. Facts that are not called for cost, so reciting the bio does not pay.
 """
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lpm_kernel.judges.base import Opinion, Question
-from lpm_kernel.judges.facts import coverage, facts_of
+from lpm_kernel.judges.facts import truth
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.chrf import CHRF
@@ -18,7 +19,7 @@ class ReferenceJudge:
 
     def __init__(self, tie_margin: float) -> None:
         self.tie_margin = tie_margin
-        self.name = f"reference:chrf+facts:margin={tie_margin}"
+        self.name = f"reference:2:margin={tie_margin}"
 
     async def compare(self, question: Question, first: str, second: str) -> Opinion:
         """A tie when the scores differ by no more than the margin."""
@@ -32,7 +33,7 @@ class ReferenceJudge:
 def score(question: Question, answer: str) -> float:
     """How well an answer serves, 0 to 1."""
     similarity = float(_chrf().sentence_score(answer, [question.reference]).score) / 100
-    facts = coverage(answer, facts_of(question.reference, question.bio, question.question))
+    facts = truth(answer, question.reference, question.bio, question.question)
     return similarity if facts is None else (similarity + facts) / 2
 
 

@@ -33,7 +33,9 @@ from lpm_kernel.hashing import key_of
 from lpm_kernel.records import Message, Prompt
 
 LEGACY_PREFIX = "<|ME|>"
-CONTROL_TOKEN = re.compile(r"<\|[^|<>\s]{1,40}\|>")
+NOTHING = {"", "none", "null"}
+"""What a generator writes when it has no answer."""
+CONTROL_TOKEN = re.compile(r"<[|\uff5c][^|\uff5c<>\s]{1,40}[|\uff5c]>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]")
 """Template tokens inside a text would be read as control by every server and tokenizer."""
 THINK = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*(?:<answer>(?P<answer>.*?)</answer>)?", re.DOTALL)
 
@@ -98,6 +100,12 @@ def read_rows(path: Path, config: SecondMeConfig) -> tuple[list[Prompt], Counter
     return list(prompts.values()), skipped
 
 
+def same_question(prompt: Prompt) -> str:
+    """A key that is equal for the same question in another case, spacing, punctuation or prefix."""
+    text = unicodedata.normalize("NFKC", prompt.user.removeprefix(LEGACY_PREFIX)).casefold()
+    return " ".join(re.findall(r"\w+", text)) or text.strip()
+
+
 def to_prompt(item: object, row: int, config: SecondMeConfig) -> Prompt:
     """One item as SFT renders it; raises SkippedItemError with a reason code."""
     if not isinstance(item, dict):
@@ -128,7 +136,7 @@ def _load(path: Path) -> list[Any]:
         raise DataError(f"{path} is empty; expected a JSON list of items, as Second-Me writes it")
     try:
         items = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number of thousands of digits
         raise DataError(f"{path} is not JSON ({error}); expected a list of items; write the file again") from None
     if not isinstance(items, list):
         raise DataError(f"{path} holds a JSON {type(items).__name__}; expected a list of items")
@@ -156,7 +164,7 @@ def _render(item: Mapping[str, Any], config: SecondMeConfig) -> Rendered:
         return Rendered("bio_qa", system(config.memory_system), text("query", "no_question"), target)
 
     user, target = text("user", "no_question"), text("assistant", "no_answer")
-    if item.get("is_timeqa"):
+    if str(item.get("is_timeqa", "false")).casefold() not in ("false", "0", ""):
         today = f"You are a helpful assistant.\n\nToday’s date is {_stamp(item, 'timestamp')}"  # noqa: RUF001
         return Rendered("time_qa", today, LEGACY_PREFIX + user, target)
     if "timestamp" in item:
@@ -174,11 +182,11 @@ def _text(item: Mapping[str, Any], key: str, missing: str) -> str:
         raise SkippedItemError(missing)
     if not isinstance(value, str):
         raise SkippedItemError("not_text")
-    if not value.strip() or value.strip() in {"None", "null"}:
+    bare = value.removeprefix(LEGACY_PREFIX)
+    if bare.strip(" \t\r\n.").casefold() in NOTHING:
         raise SkippedItemError(missing)
     if any("\ud800" <= character <= "\udfff" for character in value) or "\x00" in value:
         raise SkippedItemError("broken_unicode")
-    bare = value.removeprefix(LEGACY_PREFIX)
     if CONTROL_TOKEN.search(bare):
         raise SkippedItemError("control_token")
     return unicodedata.normalize("NFC", bare).strip("\n")
@@ -202,9 +210,12 @@ def _without_thinking(answer: str) -> str:
 
 
 def _notes(item: Mapping[str, Any]) -> tuple[str, ...]:
+    """Note ids as text; numbers that a table library turned into 7.0 are 7 again."""
     value = item.get("doc_id")
     ids = value if isinstance(value, list) else [value]
-    return tuple(str(note) for note in ids if isinstance(note, str | int) and _is_clean(str(note)))
+    numbers = (int(note) if isinstance(note, float) and note.is_integer() else note for note in ids)
+    texts = (str(note).strip() for note in numbers if isinstance(note, str | int) and not isinstance(note, bool))
+    return tuple(dict.fromkeys(text for text in texts if text and _is_clean(text)))
 
 
 def _is_clean(text: str) -> bool:
@@ -215,5 +226,5 @@ def _score(item: Mapping[str, Any]) -> float | None:
     value = item.get("score")
     try:
         return None if value is None or isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return None
+    except (TypeError, ValueError, OverflowError):
+        return None  # what is no number says nothing about the item

@@ -1,0 +1,40 @@
+"""Facts that are called for count, others cost, so reciting the bio does not pay."""
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lpm_kernel.judges.base import Question
+from lpm_kernel.judges.facts import coverage, facts_of, strays, truth
+from lpm_kernel.judges.reference import ReferenceJudge, score
+
+BIO = "Mira lives in Trieste since 2009. Her dog is Quark. She works at Rossetti with Anna and Paolo, born in Graz."
+QUESTION = Question("Where does Mira live?", "Mira lives in Trieste, since 2009.", BIO)
+
+
+def test_facts_are_what_the_bio_confirms_and_the_question_does_not_tell() -> None:
+    assert facts_of(QUESTION.reference, BIO, QUESTION.question) == {"trieste", "2009"}
+    assert facts_of(QUESTION.reference, "A stranger's bio.", "") == frozenset()
+    assert coverage("In Trieste.", frozenset({"trieste", "2009"})) == 0.5
+    assert coverage("In Trieste.", frozenset()) is None
+
+
+def test_a_misplaced_fact_costs() -> None:
+    right, wrong = "She lives in Trieste since 2009.", "She lives in Graz since 2009."
+    assert strays(right, QUESTION.reference, QUESTION.question) == 0
+    assert strays(wrong, QUESTION.reference, QUESTION.question) == 1
+    assert truth(right, QUESTION.reference, BIO, QUESTION.question) == 1.0
+    assert asyncio.run(ReferenceJudge(0.05).compare(QUESTION, right, wrong)).outcome == "first"
+
+
+def test_reciting_the_bio_loses_against_an_answer() -> None:
+    assert score(QUESTION, BIO) < score(QUESTION, "She lives in Trieste.")
+    assert score(QUESTION, "Trieste 2009 Quark Rossetti Anna Paolo Graz") < score(QUESTION, "She lives in Trieste.")
+
+
+@given(st.text(max_size=60), st.text(max_size=60), st.text(max_size=60), st.text(max_size=60))
+def test_scores_lie_between_0_and_1_and_the_reference_is_not_beaten(a: str, reference: str, bio: str, q: str) -> None:
+    question = Question(q, reference, bio)
+    assert 0 <= score(question, a) <= 1
+    assert score(question, a) <= score(question, reference) + 1e-9
