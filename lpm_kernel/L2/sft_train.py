@@ -19,7 +19,7 @@ if __package__ is None:
 from pydantic import Field
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
+from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows, same_question
 from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Prompt, read_jsonl, write_json
 from lpm_kernel.training.settings import TrainSettings
@@ -90,9 +90,9 @@ def _training_rows(config: StageConfig, path: Path, held_out_path: Path | None) 
 
 
 def without_questions(rows: Iterable[Prompt], held_out: Iterable[Prompt]) -> list[Prompt]:
-    """The rows that ask none of the held-out questions, compared by the user's text, not by its answer."""
-    asked = {prompt.user for prompt in held_out}
-    return [row for row in rows if row.user not in asked]
+    """The rows that ask none of the held-out questions, whatever their case, spacing or answer."""
+    asked = {same_question(prompt) for prompt in held_out}
+    return [row for row in rows if same_question(row) not in asked]
 
 
 def _tokenized(tokenizer: Any, rows: Iterable[Prompt], max_length: int) -> list[dict[str, list[int]]]:
