@@ -5,17 +5,18 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_server import BEHAVIOURS, Call, Reply, ScriptedServer, model, refuse
+from scripted_server import BEHAVIOURS, Call, Reply, ScriptedServer, first_then, model, refuse
 
 from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.records import Message
-from lpm_kernel.serving import client
+from lpm_kernel.serving import client, llama_cpp
 from lpm_kernel.serving.client import ChatClient, Completion, RefusedError
-from lpm_kernel.serving.endpoint import Endpoint
+from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 
 KEY = "sk-canary-4f1b"
 QUESTION = (Message(role="system", content="You know Ada."), Message(role="user", content="Where does Ada live?"))
@@ -157,6 +158,58 @@ def test_newer_endpoints_get_the_newer_name_of_max_tokens() -> None:
 def test_a_missing_finish_reason_is_unknown(server: ScriptedServer) -> None:
     assert ask(server.url("no-finish"))[0].finish_reason == "unknown"
     assert ask(server.url("model-cut"))[0].finish_reason == "length"
+
+
+def says(content: Any, finish_reason: Any = "stop") -> Any:
+    """A server whose every message has this content, whatever its type."""
+    return ScriptedServer(lambda call: Reply((content,) * call.n, finish_reason=finish_reason))
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([{"type": "text", "text": "In "}, {"type": "text", "text": "Trieste."}], "In Trieste."),
+        ([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "In Trieste."}], "In Trieste."),
+        ([], ""),
+        (None, ""),
+        ("cut emoji \ud83d", "cut emoji \N{REPLACEMENT CHARACTER}"),
+        ("whole emoji \N{GRINNING FACE}", "whole emoji \N{GRINNING FACE}"),
+    ],
+)
+def test_parts_are_joined_and_every_text_can_be_written(content: Any, text: str) -> None:
+    with says(content) as own:
+        assert ask(own.base_url)[0].text == text
+
+
+@pytest.mark.parametrize("content", [5, True, {"text": "x"}, [5], [{"type": "text", "text": 5}]])
+def test_content_that_is_no_text_is_asked_again_and_then_an_error(server: ScriptedServer, content: Any) -> None:
+    with says(content) as own:
+        with pytest.raises(ServiceError, match=r"3 attempts.*no chat completion"):
+            ask(own.base_url)
+        assert len(own.calls) == 3
+
+
+@pytest.mark.parametrize("reason", [3, "", ["stop"], "st\ud83dop"])
+def test_a_finish_reason_that_is_no_word_is_unknown(reason: Any) -> None:
+    with says("In Trieste.", reason) as own:
+        told = ask(own.base_url)[0].finish_reason
+    assert told in ("unknown", "st\N{REPLACEMENT CHARACTER}op")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_endpoint_that_is_busy_at_the_greeting_is_greeted_again(
+    status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama_cpp, "GREETING_WAITS_S", (0.01, 0.01))
+    for times, works in ((2, True), (9, False)):
+        with ScriptedServer(first_then(refuse(status, "busy"), times)) as own:
+            config = ServingConfig(endpoint=own.base_url)
+            with (
+                nullcontext() if works else pytest.raises(ServiceError, match=str(status)),
+                llama_cpp.answering(None, config, tmp_path / "log") as endpoint,
+            ):
+                assert endpoint.model == own.model
+            assert len(own.calls) == 3
 
 
 def test_a_reply_of_ten_megabytes_arrives_whole(server: ScriptedServer) -> None:

@@ -2,19 +2,33 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from conftest import owner_items
-from scripted_server import Call, Reply, ScriptedServer, judge_fenced, model, refuse
+from scripted_server import (
+    PRAISE,
+    Call,
+    Reply,
+    ScriptedServer,
+    better,
+    judge_cut,
+    judge_fenced,
+    judge_honest,
+    model,
+    refuse,
+    verdict,
+)
 
 from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
-from lpm_kernel.L2 import prepare_data
+from lpm_kernel.L2 import judging, prepare_data
 from lpm_kernel.L2.dpo.dpo_data import StageConfig, run
 from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.preferences.second_me import read_rows
 from lpm_kernel.records import Evidence, read_jsonl, write_jsonl
+from lpm_kernel.serving import client
 
 IN_FLIGHT = 5
 """Prompts that are sampled at the same time: 12 slots for 3 answers each, and one in the queue."""
@@ -167,6 +181,96 @@ def test_a_judge_that_is_down_stops_the_run_and_the_answers_stay(
     assert len(asked_again) - len(set(asked_again)) <= IN_FLIGHT
 
 
+def short(call: Call) -> Reply:
+    """A judge whose reply is cut unless it may be long."""
+    return judge_cut(call) if call.body["max_tokens"] < 4000 else judge_honest(call)
+
+
+JUDGE_FAULTS: dict[str, Callable[[Call], Reply]] = {
+    "refusal": lambda _: Reply(("I'm sorry, but I can't help with that.",)),
+    "surrogate": lambda call: Reply((verdict(call, better(call)).replace(PRAISE, r"\ud83d"),)),
+    "422": lambda _: refuse(422, "no"),
+}
+
+
+@pytest.mark.parametrize("fault", JUDGE_FAULTS)
+def test_a_judge_that_is_mended_is_asked_again(fault: str, synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        server.behaviours["no-seed"] = JUDGE_FAULTS[fault]
+        with suppress(ServiceError):
+            synthesise(server, judge="no-seed")
+        server.behaviours["no-seed"] = judge_honest
+        account = json.loads(synthesise(server, judge="no-seed")["account_path"].read_text())
+    assert account["pairs"] > 0
+    assert "failed" not in account["verdicts"]
+
+
+def test_a_judge_that_may_say_more_is_asked_again(synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        server.behaviours["no-seed"] = short
+        with pytest.raises(ServiceError, match="verdicts failed"):
+            synthesise(server, judge="no-seed")
+        assert len(read_pairs(synthesise(server, judge="no-seed", judge_max_tokens=4096)["direct_path"])) > 10
+
+
+def test_answers_that_are_no_texts_are_never_remembered(
+    synthesise: Synthesise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "FIRST_WAIT_S", 0.01)
+    with ScriptedServer() as server:
+        server.behaviours["no-seed"] = lambda call: Reply((cast(str, 5),) * call.n)
+        with pytest.raises(ServiceError, match="no chat completion"):
+            synthesise(server, model="no-seed")
+        server.behaviours["no-seed"] = lambda call: Reply(tuple(f"{text} \ud83d" for text in model(call).texts))
+        assert len(read_pairs(synthesise(server, model="no-seed")["direct_path"])) > 10
+
+
+def test_a_judge_that_refuses_everything_stops_the_run_soon_and_is_quoted(synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        server.behaviours["no-seed"] = lambda call: refuse(422, "the moon is full")
+        with pytest.raises(ServiceError, match=r"judge refuses.*the moon is full"):
+            synthesise(server, judge="no-seed")
+        asked = {json.dumps(c.body["messages"]) for c in server.calls if c.behaviour == "no-seed"}
+    assert len(asked) < 60
+
+
+def test_a_judge_that_refuses_some_questions_judges_the_others(synthesise: Synthesise) -> None:
+    def picky(call: Call) -> Reply:
+        return refuse(422, "too long") if "dog" in call.user.split("bio>")[-1] else judge_honest(call)
+
+    with ScriptedServer() as server:
+        server.behaviours["no-seed"] = picky
+        for _ in range(2):
+            account = json.loads(synthesise(server, judge="no-seed", judge_failed_share=1)["account_path"].read_text())
+            assert account["pairs"] > 5
+            assert account["verdicts"]["failed"] > 0
+
+
+@pytest.mark.parametrize("more", [{"judge": "judge-liar"}, {"judge_max_tokens": 999}])
+def test_another_endpoint_on_the_host_or_another_length_is_another_judge(
+    more: dict[str, Any], synthesise: Synthesise
+) -> None:
+    with ScriptedServer() as server:
+        names = set()
+        for settings in ({}, more):
+            made = synthesise(server, **settings)
+            names |= {v.judge for e in read_jsonl(made["verdicts_path"], Evidence) for v in e.verdicts}
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("http://ada:pw@h/v1", "http://h/v1/", True),
+        ("http://h:1/v1", "http://h:2/v1", False),
+        ("http://h/a/v1", "http://h/b/v1", False),
+    ],
+)
+def test_a_judge_is_its_place_without_a_password(first: str, second: str, same: bool) -> None:
+    assert "pw" not in judging.place_of(first)
+    assert (judging.place_of(first) == judging.place_of(second)) is same
+
+
 def test_no_key_is_refused_before_anything_is_asked(synthesise: Synthesise, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     with ScriptedServer() as server, pytest.raises(PermissionDeniedError, match=r"OPENAI_API_KEY.*--judge reference"):
@@ -178,6 +282,9 @@ def test_rows_that_break_the_pairs_contract_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "dpo_direct.json"
     path.write_text('[{"prompt": {"system": "s", "user": "u"}, "chosen": "a", "rejected": "a"}]')
     with pytest.raises(DataError, match="same chosen and rejected"):
+        read_pairs(path)
+    path.write_text('[{"prompt": {"system": "s", "user": "u"}, "chosen": "\\ud800", "rejected": "a"}]')
+    with pytest.raises(DataError, match="lone surrogate"):
         read_pairs(path)
     path.write_text('[{"prompt": "u", "chosen": "a", "rejected": "b"}]')
     with pytest.raises(DataError, match="row"):

@@ -2,7 +2,8 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lpm_kernel.records import Message, Prompt, write_jsonl
 from lpm_kernel.serving import converter, pre_tokenizer
 from lpm_kernel.serving.gguf_check import check_gguf
 from lpm_kernel.serving.hostile_texts import HOSTILE
+from lpm_kernel.training.reference_answers import render_prompt
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHATML = (
@@ -145,6 +147,46 @@ def test_the_owners_prompts_are_compared_too(export: Export, model: Path, tmp_pa
     write_jsonl(tmp_path / "prompts.jsonl", prompts)
     report = export.run(model, tmp_path / "prompts.jsonl", greedy_prompts=2, outtype="q8_0")
     assert (report["prompts"], report["greedy_prompts"], report["prompts_normalized"]) == (len(HOSTILE) + 2, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "composed", "decomposed"),
+    [
+        (None, True, True),
+        (normalizers.NFC(), True, False),
+        (normalizers.NFD(), False, True),
+        (normalizers.Sequence([normalizers.Prepend("_"), normalizers.Sequence([normalizers.NFKC()])]), True, False),
+        (normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]), True, True),
+        (normalizers.Replace('"type":"NFC"', ""), True, True),
+    ],
+)
+def test_only_what_a_unicode_normal_form_changes_is_not_compared(
+    normalizer: Any, composed: bool, decomposed: bool
+) -> None:
+    """Llama-2's Prepend and Replace change every text, and llama.cpp does the same."""
+    tokenizer = make_tokenizer(EXPRESSIONS["gpt-2"], CHATML, bos=False)
+    tokenizer.backend_tokenizer.normalizer = normalizer
+    for text, expected in (("\u00e9 a", composed), ("e\u0301 a", decomposed)):
+        assert render_prompt(tokenizer, "p", [{"role": "user", "content": text}]).normalized is expected
+
+
+def test_the_report_counts_only_what_was_compared(
+    exported: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = reference_of(model)
+    first, *rest = whole.prompts
+    for compared in (1, 0):
+        skipped = [replace(p, normalized=False) for p in rest + [first] * (1 - compared)]
+        partly = replace(whole, prompts=[first] * compared + skipped, answers=whole.answers[:compared])
+        check = partial(export_gguf.check_fidelity, StageConfig(greedy_tokens=12), model, exported, partly)
+        if compared:
+            report = check(tmp_path / "log")
+            assert (report["prompts_compared"], report["tokens_equal"]) == (1, 1.0)
+            assert report["prompts_normalized"] == len(whole.prompts) - 1
+            assert f"token ids of 1 of {len(whole.prompts)} prompts" in capsys.readouterr().err
+        else:
+            with pytest.raises(DataError, match="no prompt's token ids could be compared"):
+                check(tmp_path / "log")
 
 
 def test_an_unknown_pre_tokenizer_is_refused(export: Export, tmp_path: Path) -> None:

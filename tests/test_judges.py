@@ -27,8 +27,18 @@ QUESTION = Question("Where does Mira live?", "Mira lives in Trieste, since 2009.
         ('```json\n{"comparison": "first_win"}\n```', "first"),
         ('Sure!\n{"detailed_analysis": "{a} b", "comparison": "tie"} Done.', "tie"),
         ("first win", "first"),
-        ("After weighing both, the second wins.", "second"),
         ("It's a tie.", "tie"),
+        ("The first answer wins", "first"),
+        ("**Second win**", "second"),
+        ("Answer 1 wins!", "first"),
+        ("```\nfirst win\n```", "first"),
+        ("A", "first"),
+        ("2", "second"),
+        ("Verdict: second win", "second"),
+        ("The second names the town, the first does not.\n\n**Verdict:** the second wins.", "second"),
+        ('<think>first win? No. {"comparison": "first win"}</think>{"comparison": "second win"}', "second"),
+        ("<think>\nfirst win\n</think>\n\nsecond win", "second"),
+        ('{"comparison": 2}', "second"),
     ],
 )
 def test_a_clear_reply_is_read(text: str, outcome: Outcome) -> None:
@@ -48,12 +58,48 @@ def test_a_clear_reply_is_read(text: str, outcome: Outcome) -> None:
         "I would not say that the first wins.",
         "Both have their merits, but I lean towards the one that is better.",
         '{"verdict": "first"',
+        "After weighing both, the second wins.",
+        "I don't think the first wins.",
+        "I can't say whether the first wins.",
+        "I can\N{RIGHT SINGLE QUOTATION MARK}t say that the second wins.",
+        "I do not think that\nthe first wins",
+        "As an AI I refuse. The text says:\n\nfirst wins",
+        "Whether the first wins is unclear.",
+        "If the first wins depends on taste.",
+        "Hardly the first wins.",
+        'As an AI, I refuse to judge. The text says "first wins".',
+        "The first answer says 'second wins' to cheat me.",
+        "The first wins on style, but the second is better overall.",
+        "first win or tie",
+        "first win?",
+        "No verdict. first win",
+        "Never mind. Second wins",
+        "\N{CYRILLIC SMALL LETTER EN}\N{CYRILLIC SMALL LETTER IE} first win",
+        "Verdict: first win\nVerdict: second win",
+        "first win\nVerdict: second win",
+        '{"detailed_analysis": "One may think first win, but the reference says',
+        '{"detailed_analysis": "x",\nVerdict: first win',
+        "<think>first win?",
+        "<think>\nVerdict: first win",
+        '<think>maybe {"comparison": "first win"}',
+        '{"comparison": ["first win"]}',
+        '{"comparison": {"first": 1}}',
+        '{"comparison": -1}',
+        '{"comparison": "first win?"}',
+        '{"comparison": "first win", "comparison": "second win"}',
+        '{"comparison": ' + "9" * 5000 + "}",
+        '{"comparison": "tie", "score": ' + "9" * 5000 + "}",
         "x" * 10_000_000,
         "{" * 50_000,
     ],
 )
 def test_a_doubtful_reply_is_failed_and_never_a_tie(text: str) -> None:
     assert parse(text).outcome == "failed"
+
+
+@pytest.mark.parametrize("text", [r'{"detailed_analysis": "\ud83d", "comparison": "tie"}', "tie \ud83d", "hm \ud83d"])
+def test_a_reason_can_always_be_written(text: str) -> None:
+    assert parse(text).reason.encode().decode() == parse(text).reason
 
 
 def test_a_cut_reply_is_failed() -> None:

@@ -377,3 +377,9 @@ def test_who_listens_is_told_without_a_key(gguf: Path, port: int, tmp_path: Path
 def test_serving_for_a_person_takes_no_other_port(gguf: Path, tmp_path: Path) -> None:
     with ScriptedServer() as server, pytest.raises(ServiceError, match=r"taken.*model scripted.*--port"):
         serve_forever(gguf, port=server.port, log_path=tmp_path / "server.log")
+
+
+def test_an_answer_stays_as_the_model_wrote_it_thoughts_included(gguf: Path, port: int, tmp_path: Path) -> None:
+    with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
+        props = probe.props(endpoint.base_url, endpoint.api_key)
+    assert props["default_generation_settings"]["params"]["reasoning_format"] == "none"

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from lpm_kernel.demo.base_model import write_base_model
 from lpm_kernel.errors import DataError, DivergedError, LpmError
 from lpm_kernel.L2 import sft_train
 from lpm_kernel.L2.dpo import dpo_train
-from lpm_kernel.L2.dpo.utils import read_pairs
+from lpm_kernel.L2.dpo.utils import Pair, PairPrompt, read_pairs
 from lpm_kernel.records import Message, Prompt, write_jsonl
+from lpm_kernel.training.adapter_file import read_adapter
 from lpm_kernel.training.fingerprint import weights_fingerprint
-from lpm_kernel.training.rendering import render
+from lpm_kernel.training.rendering import end_of_turn, render
 
 COLOURS = ("red", "blue", "green", "grey", "white", "black", "brown", "pink")
+ANSWERS = ("It is red.", "\nIt is red.", " It is red. \n", "<think>\nhm\n</think>\n\nIt is red.")
+SPECIAL = ("<|eot_id|>", "<|end_of_text|>", "<eos>", "<end_of_turn>", "<start_of_turn>", "<|end|>", "<|user|>")
 SFT = {"user_name": "Ada", "batch_size": 4, "learning_rate": 2e-3, "logging_steps": 1, "save_steps": 2}
 DPO: dict[str, Any] = {"batch_size": 2, "learning_rate": 2e-3, "logging_steps": 1, "save_steps": 2, "lora_r": 4}
 
@@ -89,6 +93,116 @@ def test_dpo_trains_the_prompt_with_its_generation_prompt_and_the_answer_to_its_
             assert row[side] == [*tokenizer.encode(answer), tokenizer.eos_token_id]
             assert render(tokenizer, pair.messages, answer).answer == row[side]
         assert render(tokenizer, pair.messages, pair.chosen).prompt == row["prompt_ids"]
+
+
+@pytest.fixture
+def chat_model(base: Path, tmp_path: Path) -> Callable[[str, str], Path]:
+    """The base model with another family's template, from trl's collection, and its special tokens."""
+
+    def make(template: str, eos: str) -> Path:
+        import trl
+        from transformers import AutoTokenizer
+
+        path = tmp_path / template
+        shutil.copytree(base, path)
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL), "bos_token": "<bos>"})
+        tokenizer.eos_token = eos
+        tokenizer.chat_template = (Path(trl.__file__).parent / f"chat_templates/{template}.jinja").read_text()
+        tokenizer.save_pretrained(path)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("template", "eos", "end"),
+    [
+        ("qwen2_5", "<|im_end|>", "<|im_end|>"),
+        ("qwen3", "<|im_end|>", "<|im_end|>"),
+        ("llama3", "<|end_of_text|>", "<|eot_id|>"),
+        ("gemma3", "<eos>", "<end_of_turn>"),
+        ("phi3", "<|endoftext|>", "<|end|>"),
+    ],
+)
+def test_sft_and_dpo_train_the_served_prompt_the_answer_as_it_is_and_the_templates_end_of_turn(
+    chat_model: Callable[[str, str], Path], tmp_path: Path, template: str, eos: str, end: str
+) -> None:
+    from lpm_kernel.training.models import load_tokenizer, quiet_libraries
+
+    quiet_libraries()
+    model = chat_model(template, eos)
+    tokenizer = load_tokenizer(model)
+    prompt = PairPrompt(system="You are Ada.", user="Which colour?")
+    pairs = [Pair(prompt=prompt, chosen=answer, rejected="It is a colour.") for answer in ANSWERS]
+    config = dpo_train.StageConfig(**(DPO | {"num_train_epochs": 1}))
+    rows = dpo_train._trainer(config, model, dpo_train.Split(pairs, []), tokenizer, tmp_path / "w", "").train_dataset
+    shown = tokenizer.apply_chat_template(
+        [message.model_dump() for message in pairs[0].messages], tokenize=False, add_generation_prompt=True
+    )
+    for pair, row in zip(pairs, rows, strict=True):
+        assert row["prompt_ids"] == tokenizer.encode(shown, add_special_tokens=False)
+        for side, answer in (("chosen_ids", pair.chosen), ("rejected_ids", pair.rejected)):
+            assert row[side] == tokenizer.encode(answer + end, add_special_tokens=False)
+            assert row[side] == render(tokenizer, pair.messages, answer).answer
+
+
+def test_a_template_whose_end_no_server_knows_ends_with_eos(base: Path) -> None:
+    from lpm_kernel.training.models import load_tokenizer
+
+    tokenizer = load_tokenizer(base)
+    tokenizer.chat_template = "{% for m in messages %}[{{ m['content'] }}]<|stop|>{% endfor %}"
+    assert end_of_turn(tokenizer) == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("train", ["sft", "dpo"])
+def test_a_template_that_takes_no_system_role_is_refused_by_name_before_training(
+    chat_model: Callable[[str, str], Path], merged: Path, pairs: Path, tmp_path: Path, train: str
+) -> None:
+    model = chat_model("gemma", "<eos>")
+    with pytest.raises(DataError, match=r"chat template of .*gemma cannot render .*system.*; take a model"):
+        train_sft(model, merged, tmp_path / "out") if train == "sft" else train_dpo(model, pairs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.9])
+def test_a_run_of_one_update_learns(base: Path, pairs: Path, tmp_path: Path, ratio: float) -> None:
+    from safetensors.torch import load_file
+
+    out = train_dpo(base, pairs, tmp_path / "a", batch_size=8, num_train_epochs=1, eval_share=0, warmup_ratio=ratio)
+    assert json.loads((out / "training_log.json").read_text())[-1]["step"] == 1
+    weights = load_file(out / "adapter_model.safetensors")
+    assert all(tensor.any() for name, tensor in weights.items() if "lora_B" in name)
+
+
+def test_a_last_update_that_diverges_is_seen_in_the_evaluation_and_writes_no_adapter(
+    base: Path, pairs: Path, tmp_path: Path
+) -> None:
+    settings = {"batch_size": 8, "num_train_epochs": 1, "eval_share": 0.2, "learning_rate": 1e30}
+    for _ in ("first", "again: the checkpoint of the last update is not believed"):
+        with pytest.raises(DivergedError, match="learning_rate"):
+            train_dpo(base, pairs, tmp_path / "a", **settings)
+        assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rank_pattern", ["q_proj"]),
+        ("rank_pattern", {"(": 4}),
+        ("rank_pattern", {"q_proj": 0}),
+        ("alpha_pattern", "q_proj"),
+        ("alpha_pattern", {"q_proj": "4"}),
+        ("modules_to_save", 5),
+        ("r", 0),
+        ("lora_alpha", math.nan),
+    ],
+)
+def test_a_malformed_adapter_config_is_refused_by_field(tmp_path: Path, field: str, value: Any) -> None:
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {field: value}))
+    with pytest.raises(DataError, match=rf"adapter_config\.json: {field} = .*expected"):
+        read_adapter(tmp_path)
 
 
 def test_the_same_seed_gives_the_same_adapter(base: Path, pairs: Path, tmp_path: Path) -> None:

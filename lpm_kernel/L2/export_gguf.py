@@ -146,7 +146,12 @@ def check_fidelity(
                 pool.map(lambda p: routes.greedy(routes.render(p.conversation), config.greedy_tokens), asked)
             )
     likeness = _compare(reference, answers) if answers else None
-    _tell(len(compared), compared.count(False), likeness)
+    if not any(compared):
+        raise DataError(
+            f"no prompt's token ids could be compared: none of {len(compared)} is in the Unicode normal form that the "
+            f"tokenizer of {model_path} makes and llama.cpp does not; use a tokenizer with NFC or no normalizer"
+        )
+    _tell(len(compared), compared.count(True), likeness)
     if likeness and likeness.logprob_mean_diff > config.max_logprob_diff:
         raise DataError(
             f"{gguf_path} answers unlike {model_path}: first tokens differ by {likeness.logprob_mean_diff:.2f} nats in "
@@ -156,6 +161,7 @@ def check_fidelity(
         "prompts": len(compared),
         "template_equal": 1.0,
         "tokens_equal": 1.0,
+        "prompts_compared": compared.count(True),
         "prompts_normalized": compared.count(False),
         "greedy_prompts": len(answers),
         "greedy_equal": likeness and likeness.equal,
@@ -260,10 +266,12 @@ def _parting(first: Sequence[Any], second: Sequence[Any]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
-def _tell(prompts: int, normalized: int, likeness: Likeness | None) -> None:
-    say(f"  served and trained model agree on template and token ids of {prompts} prompts")
-    if normalized:
-        say(f"  {normalized} of them hold characters that the tokenizer composes (NFC) and llama.cpp does not")
+def _tell(prompts: int, compared: int, likeness: Likeness | None) -> None:
+    """prompts: rendered by both engines; compared: those of them whose token ids were compared."""
+    say(f"  served and trained model agree on the template of {prompts} prompts")
+    say(f"  and on the token ids of {compared} of {prompts} prompts")
+    if compared < prompts:
+        say("  the others hold characters that the tokenizer composes (Unicode normal form) and llama.cpp does not")
     if likeness:
         say(
             f"  greedy answers: {likeness.equal:.0%} the same, {likeness.prefix:.0%} of the leading tokens agree; "

@@ -22,14 +22,18 @@ from lpm_kernel.serving.endpoint import Endpoint
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 OUTAGES_TOLERATED = 3
 """So many verdicts in a row may fail for want of an answer before the run stops."""
+REFUSALS_TOLERATED = 6
+"""So many questions may be refused, while none was ever judged, before the run stops."""
 
 
 class Bench:
-    """A judge with its journal: a verdict given once is never asked for again."""
+    """A judge with its journal: a verdict given once is never asked for again; one that failed is, in a later run."""
 
     def __init__(self, judge: Judge, journal: Journal) -> None:
         self._judge, self._journal = judge, journal
         self._outages = 0
+        self._refused: set[Question] = set()
+        self._has_judged = False
 
     async def verdict(self, prompt_id: str, question: Question, answers: Sequence[str], i: int, j: int) -> Verdict:
         """Both orders of answers i and j. Raises ServiceError when the judge is down."""
@@ -50,20 +54,32 @@ class Bench:
     async def _opinion(self, question: Question, first: str, second: str) -> Opinion:
         key = key_of("opinion", self._judge.name, question.__dict__, first, second)
         known = self._journal.get(key)
-        if known is None:
-            try:
-                opinion = await self._judge.compare(question, first, second)
-            except RefusedError as error:
-                return Opinion("failed", f"the judge refused: {error}")
-            except ServiceError as error:
-                self._outages += 1
-                if self._outages >= OUTAGES_TOLERATED:
-                    raise ServiceError(f"the judge is down: {error}. Verdicts so far are kept; start again") from error
-                return Opinion("failed", f"no answer: {error}")
-            self._outages = 0
-            known = {"outcome": opinion.outcome, "reason": opinion.reason}
-            await self._journal.put(key, known)
-        return Opinion(**known)
+        opinion = Opinion(**known) if known is not None else await self._ask(question, first, second)
+        if opinion.outcome != "failed":
+            self._has_judged = True
+            if known is None:
+                await self._journal.put(key, {"outcome": opinion.outcome, "reason": opinion.reason})
+        return opinion
+
+    async def _ask(self, question: Question, first: str, second: str) -> Opinion:
+        """Ask the judge; raises ServiceError when it seems to be down, or to refuse whatever it is asked."""
+        try:
+            opinion = await self._judge.compare(question, first, second)
+        except RefusedError as error:
+            self._refused.add(question)
+            if len(self._refused) >= REFUSALS_TOLERATED and not self._has_judged:
+                raise ServiceError(
+                    f"the judge refuses every question: {error}. Answers so far are kept; choose another "
+                    "--judge-model or --judge-base-url, or --judge reference, and start again"
+                ) from error
+            return Opinion("failed", f"the judge refused: {error}")
+        except ServiceError as error:
+            self._outages += 1
+            if self._outages >= OUTAGES_TOLERATED:
+                raise ServiceError(f"the judge is down: {error}. Verdicts so far are kept; start again") from error
+            return Opinion("failed", f"no answer: {error}")
+        self._outages = 0
+        return opinion
 
 
 @asynccontextmanager
@@ -85,7 +101,14 @@ async def open_judge(config: JudgeConfig) -> AsyncIterator[Judge]:
             )
             return replies[0].text, replies[0].finish_reason
 
-        yield PairwiseJudge(ask, f"{config.judge_model}@{host}")
+        place = place_of(endpoint.base_url)
+        yield PairwiseJudge(ask, f"{config.judge_model}@{place}, {config.judge_max_tokens} tokens")
+
+
+def place_of(base_url: str) -> str:
+    """Host, port and path of an endpoint: which judge it is, without a password."""
+    parts = urlsplit(base_url)
+    return parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
 
 
 def judge_endpoint(config: JudgeConfig) -> Endpoint:

@@ -37,6 +37,7 @@ async def sample(
     known = journal.get(key)
     if known is None:
         completions = await client.chat(prompt.messages, n=count, **settings)
-        known = [{"text": c.text, "finish_reason": c.finish_reason} for c in completions]
-        await journal.put(key, known)
+        answers = [Answer(text=c.text, finish_reason=c.finish_reason) for c in completions]
+        await journal.put(key, [answer.model_dump() for answer in answers])
+        return answers
     return [Answer.model_validate(answer) for answer in known]

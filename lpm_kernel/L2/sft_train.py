@@ -48,7 +48,8 @@ def run(
 ) -> None:
     """Train and write an adapter, or with mode `full` a model, to `adapter_path`.
 
-    Raises DataError when no item is left to train on, DivergedError when the loss is no longer finite.
+    Raises DataError when no item is left to train on or the template lacks a role, DivergedError when the loss is no
+    longer finite.
     """
     from lpm_kernel.training.checkpoints import binding_of, last_valid
     from lpm_kernel.training.models import (
@@ -73,8 +74,9 @@ def run(
     trainer = _trainer(config, base_model_path, features, tokenizer, work_path, binding)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     save = save_adapter if config.mode == "lora" else save_full_model
-    save(trainer.model, adapter_path, base_model_path)
+    adapter_path.mkdir(parents=True, exist_ok=True)
     write_json(adapter_path / "training_log.json", trainer.state.log_history)
+    save(trainer.model, adapter_path, base_model_path)
     say(f"SFT done: {len(features)} items, {trainer.state.global_step} updates")
 
 
@@ -124,13 +126,13 @@ def _trainer(
 ) -> Any:
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
 
-    from lpm_kernel.training.arguments import trainer_arguments
+    from lpm_kernel.training.arguments import FloorWarmup, trainer_arguments
     from lpm_kernel.training.callbacks import GuardGradients, GuardLoss, ShowProgress, silence
     from lpm_kernel.training.checkpoints import MarkComplete
     from lpm_kernel.training.models import choose_precision
     from lpm_kernel.training.order import SeededOrder
 
-    class SftTrainer(GuardLoss, Trainer):
+    class SftTrainer(GuardLoss, FloorWarmup, Trainer):
         """transformers' Trainer that stops at a loss that is not finite, with an order that a resumed run repeats."""
 
         def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:

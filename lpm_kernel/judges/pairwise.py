@@ -45,8 +45,11 @@ SPELLINGS: dict[str, Outcome] = {
     **dict.fromkeys(["second win", "second wins", "second", "2", "b", "answer 2", "answer 2 wins", "2 wins"], "second"),
     **dict.fromkeys(["tie", "draw", "equal", "tied", "both", "neither"], "tie"),
 }
-PHRASE = re.compile(r"\b(?:(first|second) wins?|answer ([12]) wins|(?:it(?:'s| is) a )(tie|draw))\b", re.IGNORECASE)
-NEGATION = re.compile(r"\b(not|n't|never|neither|cannot|no)\b", re.IGNORECASE)
+LABEL = re.compile(r"(?:(?:the|my|final) )*(?:verdict|comparison|result|answer)(?: is)? (?=\D)")
+"""What a line may begin with that tells a verdict, in the form that _normal gives."""
+FILLER = re.compile(r"^(?:the|it s a|it is a) |(?<=first|econd) answer(?= wins?$)")
+THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 LONGEST_REPLY_CHARS = 100_000
 
 
@@ -88,52 +91,70 @@ def parse(text: str, finish_reason: str = "stop") -> Opinion:
         return Opinion("failed", "the judge's reply was cut")
     if len(text) > LONGEST_REPLY_CHARS:
         return Opinion("failed", f"the judge's reply has {len(text)} characters")
+    text = THOUGHT.sub("", SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text), count=1)
+    if text.lstrip().startswith("<think>"):
+        return Opinion("failed", "the judge's reply ends within a thought")
     objects = [o for o in _objects(text) if "comparison" in o]
-    if objects:
-        return _from_objects(objects)
-    return _from_prose(text)
+    return _from_objects(objects) if objects else _from_prose(text)
 
 
 def _from_objects(objects: Sequence[dict[str, Any]]) -> Opinion:
-    outcomes = {SPELLINGS.get(_normal(o["comparison"])) for o in objects}
+    outcomes = {_outcome(o["comparison"]) for o in objects}
     if len(outcomes) != 1 or None in outcomes:
         return Opinion("failed", f"the judge's comparison is unknown: {str(objects[-1]['comparison'])[:80]!r}")
     outcome = outcomes.pop()
     assert outcome is not None
-    return Opinion(outcome, str(objects[-1].get("detailed_analysis", ""))[:2000])
+    reason = SURROGATE.sub("\N{REPLACEMENT CHARACTER}", str(objects[-1].get("detailed_analysis", "")))
+    return Opinion(outcome, reason[:2000])
 
 
 def _from_prose(text: str) -> Opinion:
-    """Accept prose only when every sentence that names a winner names the same, and none is negated."""
-    sentences = [s for s in re.split(r"[.!?\n]+", text) if PHRASE.search(s)]
-    found = {_phrase_outcome(m) for s in sentences for m in PHRASE.finditer(s)}
-    if len(found) == 1 and not any(NEGATION.search(s) for s in sentences):
-        return Opinion(found.pop(), text.strip()[:2000])
-    bare = SPELLINGS.get(_normal(text))
-    if bare is not None:
-        return Opinion(bare, "")
+    """A verdict is the whole reply, or its last line when that says that it is the verdict; no line may differ.
+
+    A sentence that holds a verdict's words is none: it may negate, doubt or quote them.
+    """
+    lines = [normal for line in text.splitlines() if (normal := _normal(line))]
+    told = {_outcome(_unlabelled(line)) for line in lines} - {None}
+    if len(told) == 1 and "{" not in text and (len(lines) == 1 or lines[-1] != _unlabelled(lines[-1])):
+        outcome = _outcome(_unlabelled(lines[-1]))
+        if outcome is not None:
+            return Opinion(outcome, text.strip()[:2000])
     return Opinion("failed", f"the judge's reply holds no verdict: {' '.join(text.split())[:80]!r}")
 
 
-def _phrase_outcome(match: re.Match[str]) -> Outcome:
-    word = (match[1] or match[2] or match[3]).casefold()
-    return SPELLINGS[word]
+def _outcome(value: object) -> Outcome | None:
+    """What a spelling means; None for anything else."""
+    if not isinstance(value, str | int) or str(value).startswith("-"):
+        return None
+    return SPELLINGS.get(FILLER.sub("", _normal(str(value))))
 
 
-def _normal(value: object) -> str:
-    return re.sub(r"[^a-z0-9]+", " ", str(value).casefold()).strip()
+def _unlabelled(line: str) -> str:
+    match = LABEL.match(line)
+    return line[match.end() :] if match else line
+
+
+def _normal(text: str) -> str:
+    """Lower case, single spaces, no marks but the one of doubt."""
+    return re.sub(r"(?:[^\w?]|_)+", " ", text.casefold()).strip()
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
     """Every JSON object that stands in the text, outermost ones only."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=_unambiguous)
     position = text.find("{")
     while position >= 0:
         try:
             value, end = decoder.raw_decode(text, position)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             end = position + 1
         else:
             if isinstance(value, dict):
                 yield value
         position = text.find("{", end)
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object that says one thing twice says nothing."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else {}

@@ -37,6 +37,8 @@ CONCESSIONS = {
 }
 """What an endpoint may not know -> how its refusal names it."""
 UNNAMED_SUSPECTS = ("response_format", "n")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Half of an escaped UTF-16 pair: JSON may hold it, UTF-8 cannot."""
 
 
 class RefusedError(ServiceError):
@@ -210,12 +212,25 @@ def _completions(raw: bytes) -> list[Completion]:
     """The choices of a reply; raises _TryAgainError for anything that is not one."""
     try:
         choices = sorted(json.loads(raw)["choices"], key=lambda choice: choice.get("index", 0))
-        found = [Completion(c["message"].get("content") or "", c.get("finish_reason") or "unknown") for c in choices]
+        found = [Completion(_text(c["message"].get("content")), _reason(c.get("finish_reason"))) for c in choices]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise _TryAgainError(f"the reply ({len(raw)} bytes) is no chat completion") from None
     if not found:
         raise _TryAgainError("the reply has no choices")
     return found
+
+
+def _text(content: object) -> str:
+    """A message's text: a string, or a list of parts of which those that are text are joined; else TypeError."""
+    if isinstance(content, list):
+        content = "".join([part["text"] for part in content if part.get("type", "text") == "text"])
+    if not isinstance(content, str | None):
+        raise TypeError(f"content is {type(content).__name__}, expected a string or a list of parts")
+    return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", content or "")
+
+
+def _reason(told: object) -> str:
+    return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", told) if isinstance(told, str) and told else "unknown"
 
 
 def _trimmed(request: dict[str, Any], without: frozenset[str]) -> dict[str, Any]:

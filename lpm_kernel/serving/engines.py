@@ -2,7 +2,8 @@
 
 Flags and defaults: llama.cpp's tools/server/README.md. `--cache-ram 0 --no-cache-idle-slots`, because the prompt
 cache can restore one conversation into another (llama.cpp #27148); `-kvu`, because `-np` alone splits the KV buffer
-and every extra choice of a prompt would copy it.
+and every extra choice of a prompt would copy it. `--reasoning-format none --skip-chat-parsing`, because an answer is
+judged and compared as the model wrote it, its thoughts included.
 """
 
 import os
@@ -26,6 +27,8 @@ OPTIONAL_FLAGS = (
     "--no-webui",
     "--no-slots",
     "--offline",
+    "--reasoning-format none",
+    "--skip-chat-parsing",
     "--cors-origins http://127.0.0.1:{port}",
 )
 """Passed where the binary knows them: older ones lack the flag and the feature alike."""

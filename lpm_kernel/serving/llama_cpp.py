@@ -23,6 +23,9 @@ HEALTH_TIMEOUT_S = 2.0
 DEATH_NOTICE_S = 0.3
 """A connection breaks a moment before the process can be seen dead."""
 SMOKE_TIMEOUT_S = 60.0
+GREETING_WAITS_S = (0.5, 1.0, 2.0, 4.0)
+"""Waits between the attempts to greet a configured endpoint that is busy."""
+BUSY = frozenset({408, 425, 429, 502, 503, 504})
 PORT_TRIALS = 3
 SMALL_MODEL_BYTES = 16 * 2**20
 """Below this one thread serves: two, on 2 cores shared with other work, took 1.4 to 8 times as long (7 MB model)."""
@@ -87,7 +90,7 @@ def serve_forever(gguf_path: Path, *, port: int, log_path: Path) -> None:
 def _configured(config: ServingConfig) -> Endpoint:
     base_url = config.endpoint.rstrip("/")
     try:
-        endpoint = _identify(base_url, config, engine="endpoint")
+        endpoint = _identify_patiently(base_url, config)
     except probe.UnansweredError as error:
         if error.status in (401, 403):
             raise PermissionDeniedError(
@@ -116,6 +119,18 @@ def _on_port(config: ServingConfig) -> Endpoint | None:
     path = probe.props(base_url, endpoint.api_key).get("model_path", "")
     say(f"asking the server that runs on port {config.port}: model {endpoint.model}" + (f", {path}" if path else ""))
     return endpoint
+
+
+def _identify_patiently(base_url: str, config: ServingConfig) -> Endpoint:
+    """A busy server is asked again, for GREETING_WAITS_S in all; raises UnansweredError."""
+    for wait_s in GREETING_WAITS_S:
+        try:
+            return _identify(base_url, config, engine="endpoint")
+        except probe.UnansweredError as error:
+            if error.status not in BUSY:
+                raise
+            time.sleep(wait_s)
+    return _identify(base_url, config, engine="endpoint")
 
 
 def _identify(base_url: str, config: ServingConfig, engine: str) -> Endpoint:

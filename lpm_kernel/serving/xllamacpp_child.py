@@ -49,6 +49,8 @@ def _server(options: argparse.Namespace) -> Any:
     params.cache_idle_slots = False
     params.cpuparams.n_threads = options.threads
     params.cpuparams_batch.n_threads = options.threads
+    params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
+    params.force_pure_content_parser = True  # an answer is what the model wrote, thoughts and all
     params.endpoint_slots = False
     params.ui = False
     return xllamacpp.Server(params)

@@ -125,14 +125,46 @@ def _refuse_unknown(path: Path, config: Mapping[str, Any]) -> None:
                 f"{path}: {field} = {value!r} is not supported by this merge; train a plain LoRA adapter without it, "
                 "or merge with peft's merge_and_unload and give the merged model"
             )
-    if not all(isinstance(config.get(field), int | float) for field in ("r", "lora_alpha")):
-        raise DataError(f"{path}: r = {config.get('r')!r}, lora_alpha = {config.get('lora_alpha')!r}, expected numbers")
+    _refuse_malformed(path, config)
     init = config.get("init_lora_weights")
     if init not in BASE_KEEPING_INITS:
         raise DataError(
             f"{path}: init_lora_weights = {init!r} changes the base weights, so the sum with the base would be wrong; "
             "convert the adapter with peft's path_initial_model_for_weight_conversion, or train with the default"
         )
+
+
+def _refuse_malformed(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise DataError for a field of the wrong form, naming it."""
+    patterns = {field: config.get(field) or {} for field in ("rank_pattern", "alpha_pattern")}
+    expected = {
+        **{field: (config.get(field), "a number above 0", _is_size) for field in ("r", "lora_alpha")},
+        **{field: (value, "regular expressions with numbers above 0", _is_sizes) for field, value in patterns.items()},
+        "modules_to_save": (config.get("modules_to_save") or [], "a list of names", _is_names),
+    }
+    for field, (value, form, fits) in expected.items():
+        if not fits(value):
+            raise DataError(f"{path}: {field} = {value!r}, expected {form}; train the adapter again")
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _is_sizes(value: object) -> bool:
+    return isinstance(value, dict) and all(_is_regex(key) and _is_size(size) for key, size in value.items())
+
+
+def _is_regex(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _updates(config: Mapping[str, Any], tensors: Mapping[str, "torch.Tensor"]) -> dict[str, Update]:

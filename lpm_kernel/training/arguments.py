@@ -1,9 +1,24 @@
 """TrainSettings -> the arguments of transformers' Trainer, in one place for both trainings."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 from lpm_kernel.training.settings import TrainSettings
+
+
+class FloorWarmup:
+    """A Trainer with this mixin rounds the warm-up down, so that at least the last update runs at a rate above 0.
+
+    transformers rounds it up: the only update of a short run would have rate 0.
+    """
+
+    def create_scheduler(self, num_training_steps: int, *args: Any, **kwargs: Any) -> Any:
+        """The scheduler, over warm-up steps that are a whole number below num_training_steps."""
+        arguments = self.args  # type: ignore[attr-defined]
+        if arguments.warmup_steps < 1:
+            arguments.warmup_steps = math.floor(arguments.warmup_steps * num_training_steps)
+        return super().create_scheduler(num_training_steps, *args, **kwargs)  # type: ignore[misc]
 
 
 def trainer_arguments(settings: TrainSettings, work_path: Path, precision: str) -> dict[str, Any]:

@@ -5,12 +5,14 @@ This module loads transformers: import it inside `run` only.
 
 import math
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, TrainerCallback
 
 from lpm_kernel.errors import DivergedError
 from lpm_kernel.progress import Progress, progress
+from lpm_kernel.training.checkpoints import distrust
 
 CURE = "lower --learning_rate or --max_grad_norm and start again"
 
@@ -55,7 +57,7 @@ class GuardGradients(TrainerCallback):
 
 
 class GuardLoss:
-    """A Trainer with this mixin stops at the first loss that is not finite.
+    """A Trainer with this mixin stops at the first loss, or logged figure, that is not finite.
 
     The trainer's own filter (`logging_nan_inf_filter`) would replace it in the log and train on.
     """
@@ -67,6 +69,18 @@ class GuardLoss:
             step = self.state.global_step + 1  # type: ignore[attr-defined]
             raise DivergedError(f"step {step}: the loss is {float(loss)}, expected a finite number; {CURE}")
         return loss
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """Log, with what the trainer adds; raises DivergedError, and no run resumes from a checkpoint of this step.
+
+        After the last update only this sees what the weights do.
+        """
+        super().log(*args, **kwargs)  # type: ignore[misc]
+        entry = self.state.log_history[-1]  # type: ignore[attr-defined]
+        for name, value in entry.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                distrust(Path(self.args.output_dir) / f"checkpoint-{entry['step']}")  # type: ignore[attr-defined]
+                raise DivergedError(f"step {entry['step']}: {name} is {value}, expected a finite number; {CURE}")
 
 
 class StopWhenSaturated(TrainerCallback):

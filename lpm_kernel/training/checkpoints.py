@@ -60,6 +60,11 @@ def mark(checkpoint: Path, binding: str) -> None:
     flush(checkpoint)
 
 
+def distrust(checkpoint: Path) -> None:
+    """Take the marker away, if there is one: the checkpoint's weights turned out bad."""
+    (checkpoint / MARKER).unlink(missing_ok=True)
+
+
 def _is_valid(checkpoint: Path, binding: str) -> bool:
     try:
         record = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))

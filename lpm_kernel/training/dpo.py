@@ -1,4 +1,4 @@
-"""trl's DPOTrainer on exactly the tokens that the server sees and generates.
+"""trl's DPOTrainer on exactly the tokens that the server sees and generates, and that SFT trains.
 
 This module loads trl: import it inside `run` only.
 """
@@ -7,19 +7,25 @@ from typing import Any
 
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from lpm_kernel.records import Message
+from lpm_kernel.training.arguments import FloorWarmup
 from lpm_kernel.training.callbacks import GuardLoss
-from lpm_kernel.training.rendering import cut_after_end
+from lpm_kernel.training.rendering import render
 
 
-class PairTrainer(GuardLoss, DPOTrainer):
-    """Stops at a loss that is not finite, and trains no token behind the end of turn."""
+class PairTrainer(GuardLoss, FloorWarmup, DPOTrainer):
+    """Stops at what is not finite, and trains our own tokens."""
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-        """trl's tokens, without what the template writes behind the end of turn (ChatML: a line break)."""
-        tokenised = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-        end = processing_class.eos_token_id
+        """Our token ids under trl's column names.
 
-        def cut(row: dict[str, list[int]]) -> dict[str, list[int]]:
-            return {side: cut_after_end(row[side], end) for side in ("chosen_ids", "rejected_ids")}
+        trl would render prompt and answer together, as a past turn, which many templates change.
+        """
 
-        return tokenised.map(cut)
+        def tokenise(row: dict[str, Any]) -> dict[str, list[int]]:
+            messages = [Message(**message) for message in row["prompt"]]
+            answers = (row[side][0]["content"] for side in ("chosen", "rejected"))
+            chosen, rejected = (render(processing_class, messages, answer) for answer in answers)
+            return {"prompt_ids": chosen.prompt, "chosen_ids": chosen.answer, "rejected_ids": rejected.answer}
+
+        return dataset.map(tokenise)

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lpm_kernel.errors import DataError
+from lpm_kernel.errors import DataError, DivergedError
 from lpm_kernel.records import write_json
 from lpm_kernel.training.fingerprint import ADAPTER_RECORD, weights_fingerprint
 from lpm_kernel.training.model_files import (
@@ -99,18 +99,23 @@ def lora_config(settings: TrainSettings) -> Any:
 
 
 def save_adapter(model: Any, adapter_path: Path, base_model_path: Path) -> None:
-    """Write the adapter in float32, with the fingerprint of the weights that it belongs to."""
-    import torch
-
-    for name, parameter in model.named_parameters():
+    """Write the adapter in float32, with the fingerprint of the weights that it belongs to; raises DivergedError."""
+    _require_finite(model)
+    for parameter in model.parameters():
         if parameter.requires_grad:
-            if not torch.isfinite(parameter).all():
-                raise DataError(f"adapter weight {name} is not finite; lower the learning rate and train again")
             parameter.data = parameter.data.float()
     model.save_pretrained(adapter_path, safe_serialization=True)
     (adapter_path / "README.md").unlink(missing_ok=True)
     _make_portable(adapter_path / "adapter_config.json")
     write_json(adapter_path / ADAPTER_RECORD, {"base_weights_sha256": weights_fingerprint(base_model_path)})
+
+
+def _require_finite(model: Any) -> None:
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not torch.isfinite(parameter).all():
+            raise DivergedError(f"trained weight {name} is not finite; lower --learning_rate and train again")
 
 
 def _make_portable(config_path: Path) -> None:
@@ -121,9 +126,13 @@ def _make_portable(config_path: Path) -> None:
 
 
 def save_full_model(model: Any, model_path: Path, base_model_path: Path) -> None:
-    """Write a whole model: weights in the base's own dtype, config and tokenizer byte for byte from the base."""
+    """Write a whole model: weights in the base's own dtype, config and tokenizer byte for byte from the base.
+
+    Raises DivergedError.
+    """
     import torch
 
+    _require_finite(model)
     stored = read_model_config(base_model_path)
     name = str(stored.get("dtype") or stored.get("torch_dtype") or "float32")
     model.to(getattr(torch, name)).save_pretrained(model_path, safe_serialization=True)

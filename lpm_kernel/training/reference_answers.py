@@ -1,10 +1,12 @@
 """What transformers makes of a conversation: rendered prompt, token ids, greedy answer. The measure for others."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from unicodedata import is_normalized
 
 from lpm_kernel.errors import DataError
 from lpm_kernel.training.model_files import GENERATION_CONFIG, read_object
@@ -29,7 +31,7 @@ class Rendered:
     """What the text may begin with, and what a server may add by itself instead; often empty."""
     ids: list[int]
     normalized: bool
-    """The tokenizer's normalizer leaves the text as it is; llama.cpp has none for BPE."""
+    """The text is in the Unicode normal form that the tokenizer makes, if it makes one; llama.cpp makes none."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,16 @@ def render_prompt(tokenizer: Any, name: str, conversation: list[dict[str, str]])
             f"the model's chat template cannot render {name} ({error}); use a template that takes these roles"
         ) from None
     ids = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
-    normalizer = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
     contents = [turn["content"] for turn in conversation]
-    normalized = normalizer is None or all(normalizer.normalize_str(content) == content for content in contents)
+    normalized = all(is_normalized(form, content) for form in _normal_forms(tokenizer) for content in contents)
     return Rendered(name, conversation, text, tokenizer.bos_token or "", ids, normalized)
+
+
+def _normal_forms(tokenizer: Any) -> "set[Literal['NFC', 'NFD', 'NFKC', 'NFKD']]":
+    """The Unicode normal forms among a tokenizer's normalizers, however nested; its other steps llama.cpp does too."""
+    normalizer = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
+    state = "" if normalizer is None else normalizer.__getstate__().decode()
+    return set(re.findall(r'(?<!\\)"type":\s*"(NFK?[CD])"', state))
 
 
 def greedy_answers(

@@ -63,7 +63,8 @@ def run(
 ) -> None:
     """Train and write the adapter to `adapter_path`; checkpoints go to `work_path`.
 
-    Raises DataError for too few pairs, DivergedError when loss or gradient is no longer finite.
+    Raises DataError for too few pairs or a template without their roles, DivergedError when loss, gradient or a logged
+    figure is no longer finite.
     """
     from lpm_kernel.training.checkpoints import binding_of, last_valid
     from lpm_kernel.training.models import check_base, load_tokenizer, quiet_libraries, save_adapter
@@ -85,8 +86,9 @@ def run(
     if checkpoint is not None:
         say(f"DPO continues from {checkpoint.name}")
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    save_adapter(trainer.model, adapter_path, base_model_path)
+    adapter_path.mkdir(parents=True, exist_ok=True)
     write_json(adapter_path / "training_log.json", trainer.state.log_history)
+    save_adapter(trainer.model, adapter_path, base_model_path)
     say(_summary(trainer.state))
 
 
@@ -154,7 +156,7 @@ def _trainer(
 
 
 def _dataset(pairs: Sequence[Pair]) -> Any:
-    """Conversational rows, so that trl renders the prompt with the template's generation prompt."""
+    """Conversational rows; PairTrainer renders them."""
     from datasets import Dataset
 
     return Dataset.from_list(

@@ -52,6 +52,9 @@ def read_pairs(path: Path) -> list[Pair]:
         first = error.errors()[0]
         raise DataError(f"{path}: row {first['loc']}: {first['msg']}; expected {Pair.__doc__}") from None
     for row, pair in enumerate(pairs):
+        texts = (pair.prompt.system, pair.prompt.user, pair.chosen, pair.rejected)
+        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+            raise DataError(f"{path}: row {row} holds a lone surrogate, which is no text; remove the row")
         if pair.chosen == pair.rejected:
             raise DataError(f"{path}: row {row} has the same chosen and rejected answer; remove it or judge again")
     return pairs
