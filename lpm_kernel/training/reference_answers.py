@@ -11,6 +11,7 @@ from unicodedata import is_normalized
 from lpm_kernel.errors import DataError
 from lpm_kernel.training.model_files import GENERATION_CONFIG, read_object
 from lpm_kernel.training.models import WIDE, load_model
+from lpm_kernel.training.rendering import end_of_turn
 
 if TYPE_CHECKING:
     import torch
@@ -93,11 +94,11 @@ def until_end(ids: Sequence[int], ends: set[int]) -> list[int]:
 
 
 def end_ids(model_path: Path, tokenizer: Any) -> set[int]:
-    """Token ids that end an answer: those of generation_config.json, and the tokenizer's."""
+    """Token ids that end an answer: those of generation_config.json, the tokenizer's, and the template's."""
     path = model_path / GENERATION_CONFIG
     named = read_object(path).get("eos_token_id") if path.is_file() else None
     listed = named if isinstance(named, list) else [named]
-    return {id_ for id_ in (*listed, tokenizer.eos_token_id) if id_ is not None}
+    return {id_ for id_ in (*listed, tokenizer.eos_token_id, end_of_turn(tokenizer)) if id_ is not None}
 
 
 def _continue(model: Any, settings: Any, prompts: Sequence[Rendered]) -> "list[tuple[list[int], torch.Tensor]]":
