@@ -12,7 +12,7 @@ from lpm_kernel.pipeline import STEPS, step_named
 from lpm_kernel.progress import clock
 from lpm_kernel.runs import latest_status
 from lpm_kernel.standing import forced_from, missing_inputs, refuse_when_lacking, wanted
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.workspace import Workspace, begun_at
 
 if TYPE_CHECKING:
     from lpm_kernel.doctor import Finding
@@ -43,6 +43,8 @@ def show_status(workspace: Workspace, configs: Mapping[str, Config], as_json: bo
             state = note["state"]
         outputs = [str(p) for a in step_named(name).makes.values() if (p := workspace.find(a))]
         times = {"started_at": note.get("started_at"), "seconds": note.get("seconds")}
+        if found.manifest:
+            times = {"started_at": begun_at(found.manifest), "seconds": found.manifest.seconds}
         rows.append({"name": name, "state": state, **times, "outputs": outputs, "reason": found.reason})
     if as_json:
         _print_json({"run": run, "workspace": str(workspace.root), "steps": rows})

@@ -26,6 +26,8 @@ class Standing:
 
     state: Literal["done", "given", "stale", "pending"]
     reason: str
+    manifest: Manifest | None = None
+    """Of the principal output, when the step is done."""
 
 
 def standing(step: Step, workspace: Workspace, config: Config) -> Standing:
@@ -44,7 +46,7 @@ def standing(step: Step, workspace: Workspace, config: Config) -> Standing:
         missing = [a for a, m in manifests.items() if m is None]
         return Standing("stale", f"{', '.join(missing) or 'its outputs'} changed or incomplete")
     change = _changed_input(step, workspace, made[0]) or _changed_setting(config, made[0])
-    return Standing("stale", change) if change else Standing("done", f"made {made[0].made_at}")
+    return Standing("stale", change) if change else Standing("done", f"made {made[0].made_at}", made[0])
 
 
 def _changed_input(step: Step, workspace: Workspace, manifest: Manifest) -> str | None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -52,6 +53,7 @@ ARTIFACTS: dict[str, tuple[str, ...]] = {
 
 SETTINGS = "configs/lpm.toml"
 TEMPORARY = ".lpm-tmp-"
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
 MANIFEST_SUFFIX = ".manifest.json"
 LOCK_TRIALS, LOCK_PAUSE_S = 5, 0.02
 MODEL_MARKS = ("config.json", "adapter_config.json")
@@ -268,7 +270,13 @@ def write_atomically(path: Path, text: str) -> None:
 
 def now() -> str:
     """UTC, ISO 8601, seconds."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return time.strftime(STAMP, time.gmtime())
+
+
+def begun_at(manifest: Manifest) -> str:
+    """When the run that made the artifact began, as `now` writes it."""
+    made = datetime.strptime(manifest.made_at, STAMP)
+    return (made - timedelta(seconds=manifest.seconds)).strftime(STAMP)
 
 
 def _locked(file: TextIO) -> bool:

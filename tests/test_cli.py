@@ -78,6 +78,8 @@ def test_status_knows_only_its_five_states(lpm: Lpm, workspace: Workspace) -> No
     states = {row["name"]: row["state"] for row in status["steps"]}
     assert set(states.values()) <= {"pending", "running", "done", "failed", "stale"}
     assert (states["prepare"], states["evaluate"]) == ("done", "pending")
+    lpm("pipeline", "--until", "prepare", env=env)
+    assert json.loads(lpm("status", "--json", env=env).stdout)["steps"][0] == status["steps"][0]
     assert all(Path(output).exists() for output in status["steps"][0]["outputs"])
     workspace.place("merged.json").write_text("[]")
     again = json.loads(lpm("status", "--json", env=env).stdout)

@@ -1,6 +1,7 @@
 """What must hold after a run that was killed, and after a chain that is complete."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Self
 from kill_laws import DYING_S, Repetition, Rows, half_made, journal_rows, litter, naming, repetition, rewritten
 from tiny_chain import ASKING, Place
 
-from lpm_kernel.hashing import file_sha256, files_of
+from lpm_kernel.hashing import file_sha256, files_of, key_of
 from lpm_kernel.pipeline import STEPS
 from lpm_kernel.workspace import Workspace
 
@@ -108,7 +109,12 @@ def fingerprint(place: Place) -> dict[str, dict[str, str]]:
 def _hashes(path: Path) -> Iterator[tuple[str, str]]:
     for name, file in files_of(path).items():
         if file.is_file() and file.name not in TIMED | SAMPLED:
-            yield name or file.name, file_sha256(file)
+            yield name or file.name, _told_hash(file) if file.suffix == ".jsonl" else file_sha256(file)
+
+
+def _told_hash(file: Path) -> str:
+    """Of a file that names the judge's address: each chain has servers of its own, on ports of their own."""
+    return key_of(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1", file.read_text(encoding="utf-8")))
 
 
 # Processes ------------------------------------------------------------------------------------------------------
