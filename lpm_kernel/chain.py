@@ -3,15 +3,19 @@
 import gc
 import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lpm_kernel.config import Config
 from lpm_kernel.errors import MissingInputError
-from lpm_kernel.pipeline import STEPS, Step, step_named
+from lpm_kernel.judges.base import JudgeConfig
+from lpm_kernel.L2.judging import judge_endpoint
+from lpm_kernel.pipeline import STEPS, Step, maker_of, step_named
 from lpm_kernel.progress import clock, say
 from lpm_kernel.runs import Record, birth_of, recording
-from lpm_kernel.standing import forced_from, lacking_message, refuse_when_lacking, standing, wanted
+from lpm_kernel.serving.endpoint import ServingConfig
+from lpm_kernel.serving.probe import is_free
+from lpm_kernel.standing import Standing, forced_from, lacking_message, refuse_when_lacking, standing, wanted
 from lpm_kernel.workspace import Workspace
 
 
@@ -29,6 +33,7 @@ def run_chain(
     with workspace.lock(), recording(workspace, configs) as record:
         standings = forced_from(wanted(workspace, configs, until), start)
         refuse_when_lacking(workspace, standings)
+        refuse_without_key(standings, configs)
         for number, (name, found) in enumerate(standings.items(), 1):
             step = step_named(name)
             if found.state == "done":  # until a step before it made something else
@@ -74,23 +79,48 @@ def run_step(
     gc.collect()
 
 
+def refuse_without_key(standings: Mapping[str, Standing], configs: Mapping[str, Config]) -> None:
+    """Raise PermissionDeniedError before hours of work, not after, when a judge to come needs a key."""
+    for name, found in standings.items():
+        config = configs[name]
+        if found.state in ("pending", "stale") and isinstance(config, JudgeConfig) and config.judge != "reference":
+            judge_endpoint(config)
+
+
 def run_one(
     step: Step,
     workspace: Workspace,
     configs: Mapping[str, Config],
     overrides: Mapping[str, Path],
 ) -> None:
-    """Run one step, and before it `prepare` when that is stale: it costs seconds and its lack would be a riddle."""
+    """Run one step, and before it what it lacks and costs little: `prepare`, and the GGUF of a model that is there."""
     with workspace.lock(), recording(workspace, configs) as record:
-        first = STEPS[0]
-        wants = {r for r, a in step.needs.items() if a in first.makes.values() and r not in overrides}
-        if wants and step is not first:
-            found = standing(first, workspace, configs[first.name])
-            if found.state in ("pending", "stale"):
-                say(f"{first.name}: {found.reason}")
-                run_step(first, workspace, configs[first.name], {}, record)
+        for needed in _cheap(step, workspace, configs, overrides):
+            say(f"{needed.name}: {standing(needed, workspace, configs[needed.name]).reason}")
+            run_step(needed, workspace, configs[needed.name], {}, record)
         say(f"{step.name}:")
         run_step(step, workspace, configs[step.name], overrides, record)
+
+
+def _cheap(
+    step: Step, workspace: Workspace, configs: Mapping[str, Config], overrides: Mapping[str, Path]
+) -> Iterator[Step]:
+    """Steps whose lack would be a riddle and whose run costs seconds, in the order of the chain."""
+    lacking = {artifact for role, artifact in step.needs.items() if role not in overrides}
+    first = STEPS[0]
+    reads_first = step is not first and lacking & set(first.makes.values())
+    if reads_first and standing(first, workspace, configs[first.name]).state in ("pending", "stale"):
+        yield first
+    for role in sorted(step.replaceable - overrides.keys()):
+        maker = maker_of(step.needs[role])
+        makeable = maker and all(workspace.find(artifact) for artifact in maker.needs.values())
+        if maker and makeable and not workspace.find(step.needs[role]) and _must_serve(configs[step.name]):
+            yield maker
+
+
+def _must_serve(config: Config) -> bool:
+    """Whether no endpoint is configured and nobody listens on the port."""
+    return isinstance(config, ServingConfig) and not config.endpoint and is_free(config.port)
 
 
 def outputs_of(step: Step, workspace: Workspace) -> list[str]:

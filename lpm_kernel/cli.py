@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lpm_kernel.errors import DiskError, LpmError, UsageError
+from lpm_kernel.errors import DiskError, LpmError, OutputError, UsageError
 from lpm_kernel.progress import say
 
 app = typer.Typer(
@@ -123,7 +123,7 @@ def doctor(workspace: WorkspaceOption = "", as_json: JsonOption = False) -> None
 @app.command()
 def serve(
     model: Annotated[Path | None, typer.Option("--model", help="A GGUF; else the promoted model.")] = None,
-    port: Annotated[int, typer.Option("--port", help="Loopback port.")] = 8080,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Loopback port.")] = 8080,
     workspace: WorkspaceOption = "",
 ) -> None:
     """Serve a GGUF on 127.0.0.1:8080 until Ctrl-C, without a key, OpenAI-compatible."""
@@ -153,7 +153,8 @@ def bio_edit(workspace: WorkspaceOption = "") -> None:
     from lpm_kernel.bio_editor import edit
     from lpm_kernel.settings import open_workspace
 
-    edit(open_workspace(workspace).place("global_bio"))
+    place = open_workspace(workspace)
+    edit(place.place("global_bio"), found=place.find("global_bio"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -167,10 +168,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LpmError as error:
         _end(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        _end("stopped; what was done is kept, the same command goes on from there", 130)
+        _end(STOPPED, 130)
     except BrokenPipeError:
         _end("", 141)
     except OSError as error:
+        if error.errno in DENIED_ERRNOS:
+            _end(f"error: {error}; make it writable for you, or choose another --workspace", OutputError.exit_code)
         if error.errno not in DISK_ERRNOS:
             raise
         _end(f"error: {error}; free space and start again: what was there before still is", DiskError.exit_code)
@@ -178,10 +181,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         usage = _usage_message(error)
         if usage is None:
             raise
-        _end(f"error: {usage}", UsageError.exit_code)
+        _end(f"error: {usage}" if usage else "", UsageError.exit_code)
+    if code == 130:  # typer turns Ctrl-C into a code
+        _end(STOPPED, 130)
     sys.exit(code if isinstance(code, int) else 0)
 
 
+STOPPED = "stopped; what was done is kept, the same command goes on from there"
+DENIED_ERRNOS = {1, 13, 30}
+"""EPERM, EACCES, EROFS."""
 DISK_ERRNOS = {5, 27, 28, 122}
 """EIO, EFBIG, ENOSPC, EDQUOT."""
 
@@ -189,7 +197,7 @@ DISK_ERRNOS = {5, 27, 28, 122}
 def _usage_message(error: Exception) -> str | None:
     """The message of typer's own usage errors, which have `format_message`."""
     shape: Any = getattr(error, "format_message", None)
-    return None if shape is None else f"{shape()}; see lpm --help"
+    return None if shape is None else f"{shape()}".rstrip(".") and f"{shape().rstrip('.')}; see lpm --help"
 
 
 def _end(message: str, code: int) -> None:

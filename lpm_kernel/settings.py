@@ -36,7 +36,7 @@ def open_workspace(given: str = "", *, demo: bool = False, dry_run: bool = False
         workspace = _demo_workspace(workspace)
         if not dry_run:
             _fill_with_demo(workspace)
-    elif utils.GLOBAL_BIO.strip():
+    elif (utils.GLOBAL_BIO or "").strip():
         _take_documented_bio(workspace)
     return workspace
 

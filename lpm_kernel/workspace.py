@@ -246,7 +246,7 @@ class Workspace:
         path = self.root / ".lock"
         if not path.is_file():
             return False
-        with path.open("r+", encoding="utf-8") as file:
+        with path.open(encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:

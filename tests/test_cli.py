@@ -141,6 +141,37 @@ def test_the_bio_is_shown_and_edited(lpm: Lpm, workspace: Workspace, tmp_path: P
     assert workspace.place("global_bio").read_text() == "## Me\n"
 
 
+def test_an_editor_that_cannot_be_started_leaves_no_template_as_the_bio(lpm: Lpm, workspace: Workspace) -> None:
+    workspace.place("global_bio").unlink()
+    done = lpm("bio", "edit", env={"LPM_WORKSPACE": str(workspace.root), "EDITOR": "no-such-editor"})
+    assert (done.returncode, "no-such-editor" in done.stderr) == (64, True)
+    assert not workspace.place("global_bio").exists()
+
+
+def test_the_bio_of_a_second_me_tree_is_where_editing_starts(lpm: Lpm, workspace: Workspace, tmp_path: Path) -> None:
+    workspace.place("global_bio").unlink()
+    theirs = workspace.root / "data/stage2/global_bio/global_bio.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text('{"content": "## Me, from there"}')
+    (tmp_path / "ed.sh").write_text("echo more >> $1")
+    lpm("bio", "edit", env={"LPM_WORKSPACE": str(workspace.root), "EDITOR": f"sh {tmp_path}/ed.sh"})
+    assert workspace.place("global_bio").read_text() == "## Me, from there\nmore\n"
+
+
+def test_a_missing_judge_key_is_told_before_anything_runs(lpm: Lpm, workspace: Workspace) -> None:
+    workspace.place("merged_model").mkdir(parents=True)
+    (workspace.place("merged_model") / "config.json").write_text("{}")
+    done = lpm("pipeline", env={"LPM_WORKSPACE": str(workspace.root)})
+    assert (done.returncode, "OPENAI_API_KEY" in done.stderr) == (77, True)
+    assert workspace.find("prompts") is None
+
+
+def test_plain_lpm_prints_its_help_and_no_error(lpm: Lpm) -> None:
+    done = lpm()
+    assert "Usage" in done.stdout + done.stderr
+    assert "error" not in done.stderr
+
+
 def test_the_bio_of_the_documented_settings_file_is_honoured(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

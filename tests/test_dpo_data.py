@@ -111,6 +111,17 @@ def test_a_second_run_asks_nobody_and_writes_the_same_bytes(synthesise: Synthesi
     assert len(paid(server)) == len(set(paid(server))) == calls
 
 
+def test_other_weights_behind_the_same_name_are_asked_anew(synthesise: Synthesise, tmp_path: Path) -> None:
+    weights = tmp_path / "served.gguf"
+    weights.write_bytes(b"one")
+    with ScriptedServer(model_path=str(weights)) as server:
+        synthesise(server, model="")
+        before = len(paid(server))
+        weights.write_bytes(b"two")
+        synthesise(server, model="")
+    assert len(paid(server)) > before
+
+
 @pytest.mark.parametrize(
     ("model", "judge", "reason"),
     [

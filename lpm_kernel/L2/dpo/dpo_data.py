@@ -30,6 +30,7 @@ from lpm_kernel.records import Answer, Evidence, Prompt, Verdict, read_jsonl, wr
 from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.llama_cpp import answering
+from lpm_kernel.serving.probe import on_loopback, props
 
 
 class StageConfig(ServingConfig, SamplingConfig, JudgeConfig):
@@ -119,10 +120,14 @@ def _dropped(prompt: Prompt, reason: str) -> Evidence:
 
 
 def _identity(endpoint: Endpoint, gguf_path: Path | None) -> str:
-    """What the answers in the journal belong to: the weights that we serve, else the foreign server's model."""
+    """What the answers in the journal belong to: the weights that are served, else what the server tells of itself."""
     if endpoint.ours and gguf_path is not None:
         return file_sha256(gguf_path)
-    return key_of(endpoint.base_url, endpoint.model)
+    told = props(endpoint.base_url, endpoint.api_key)
+    served = Path(str(told.get("model_path", "")))
+    if on_loopback(endpoint.base_url) and served.is_file():
+        return file_sha256(served)
+    return key_of(endpoint.base_url, endpoint.model, told.get("model_path"), told.get("build_info"))
 
 
 def _account(evidence: Sequence[Evidence]) -> dict[str, object]:
