@@ -174,6 +174,15 @@ def test_a_base_model_without_chat_template_is_refused_by_name(workspace: Worksp
     assert workspace.find("lpm.gguf") is None
 
 
+def test_weights_cut_in_half_are_refused_by_name(workspace: Workspace, lpm: Lpm) -> None:
+    write_base_model(workspace.place("merged_model"), ["some words to learn"], seed=1)
+    weights = workspace.place("merged_model") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    done = lpm("run", "sft-gguf", env={"LPM_WORKSPACE": str(workspace.root)})
+    assert done.returncode == 65
+    assert re.search(r"error: .*model\.safetensors is cut or damaged", done.stderr), done.stderr
+
+
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 def test_the_adapter_of_another_model_is_refused_and_the_merged_model_stays(workspace: Workspace, lpm: Lpm) -> None:
     from test_merge import MODELS, make_adapter, make_base

@@ -314,6 +314,9 @@ def break_model(model: Path, defect: str) -> None:
     elif defect == "auto_map":
         config = json.loads((model / "config.json").read_text())
         (model / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}))
+    elif defect == "cut":
+        weights = model / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     elif defect == "pickle":
         (model / "model.safetensors").rename(model / "pytorch_model.bin")
     else:
@@ -322,7 +325,13 @@ def break_model(model: Path, defect: str) -> None:
 
 @pytest.mark.parametrize(
     ("defect", "words"),
-    [("template", "chat template"), ("auto_map", "auto_map"), ("pickle", "safetensors"), ("config", "config.json")],
+    [
+        ("template", "chat template"),
+        ("auto_map", "auto_map"),
+        ("pickle", "safetensors"),
+        ("cut", "cut or damaged"),
+        ("config", "config.json"),
+    ],
 )
 def test_an_unfit_base_model_is_refused(base: Path, pairs: Path, tmp_path: Path, defect: str, words: str) -> None:
     model = tmp_path / "model"

@@ -190,7 +190,7 @@ def _complete_or_absent(*paths: Path) -> Iterator[None]:
 def _check_model(model_path: Path) -> None:
     """Raise MissingInputError or DataError for a model that cannot be exported."""
     read_model_config(model_path)
-    weight_shards(model_path)
+    list_weights(weight_shards(model_path))
     settings_path = model_path / "tokenizer_config.json"
     settings = read_object(settings_path) if settings_path.is_file() else {}
     if not (settings.get("chat_template") or (model_path / "chat_template.jinja").is_file()):

@@ -20,6 +20,7 @@ from lpm_kernel.training.model_files import (
     weight_shards,
 )
 from lpm_kernel.training.settings import Precision, TrainSettings
+from lpm_kernel.training.weight_files import list_weights
 
 WIDE = 512
 """From this hidden size on, bfloat16 matrix products are faster than float32 on a CPU that has them."""
@@ -42,7 +43,7 @@ def quiet_libraries() -> None:
 def check_base(path: Path) -> None:
     """Raise MissingInputError or DataError for a directory that cannot be, or must not be, a base model."""
     read_model_config(path)
-    weight_shards(path)
+    list_weights(weight_shards(path))
 
 
 def load_tokenizer(path: Path) -> Any:
