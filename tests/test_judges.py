@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from lpm_kernel.judges.base import Opinion, Question, both_orders, swapped
-from lpm_kernel.judges.facts import coverage, facts_of
 from lpm_kernel.judges.pairwise import ASKED, PairwiseJudge, messages, parse
 from lpm_kernel.judges.reference import ReferenceJudge
 from lpm_kernel.records import Message, Outcome
@@ -147,10 +146,3 @@ def test_the_reference_judge_prefers_facts_and_is_blind_to_the_order() -> None:
     assert asyncio.run(judge.compare(QUESTION, precise, vague)).outcome == "first"
     assert asyncio.run(judge.compare(QUESTION, vague, precise)).outcome == "second"
     assert asyncio.run(judge.compare(QUESTION, precise, precise)).outcome == "tie"
-
-
-def test_facts_are_what_the_bio_confirms_and_the_question_does_not_tell() -> None:
-    assert facts_of(QUESTION.reference, BIO, QUESTION.question) == {"trieste", "2009"}
-    assert facts_of(QUESTION.reference, "A stranger's bio.", "") == frozenset()
-    assert coverage("In Trieste.", frozenset({"trieste", "2009"})) == 0.5
-    assert coverage("In Trieste.", frozenset()) is None
