@@ -195,9 +195,12 @@ DISK_ERRNOS = {5, 27, 28, 122}
 
 
 def _usage_message(error: Exception) -> str | None:
-    """The message of typer's own usage errors, which have `format_message`."""
+    """The message of typer's own usage errors, which have `format_message`; empty when it has shown the help."""
     shape: Any = getattr(error, "format_message", None)
-    return None if shape is None else f"{shape()}".rstrip(".") and f"{shape().rstrip('.')}; see lpm --help"
+    if shape is None:
+        return None
+    told = str(shape()).rstrip(".")
+    return told and f"{told}; see lpm --help"
 
 
 def _end(message: str, code: int) -> None:

@@ -121,7 +121,8 @@ def show_verdict(workspace: Workspace, as_json: bool) -> None:
     colour = "green" if evaluation["decision"] == "promote" else "yellow"
     console.print(f"[bold {colour}]{evaluation['decision']}[/]: {'; '.join(evaluation['reasons'])}", soft_wrap=True)
     console.print(f"evaluation {path}\nreport     {report}", highlight=False, soft_wrap=True)
-    console.print("next: open the report in a browser; `lpm serve` serves the model that the evidence stands for")
+    next_step = "open the report in a browser; `lpm serve` serves the model that the evidence stands for"
+    console.print(f"next: {next_step}", soft_wrap=True)
 
 
 def show_findings(findings: Sequence["Finding"], as_json: bool) -> None:

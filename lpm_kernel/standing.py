@@ -53,8 +53,6 @@ def _changed_input(step: Step, workspace: Workspace, manifest: Manifest) -> str 
     for role, artifact in step.needs.items():
         path = workspace.find(artifact)
         now_there = workspace.digest(path) if path else None
-        if path is None and maker_of(artifact) is None and role not in manifest.inputs:
-            continue
         if now_there != manifest.inputs.get(role):
             return f"{artifact} changed" if path else f"{artifact} is gone"
     return None

@@ -248,11 +248,15 @@ def test_a_password_in_the_url_is_not_shown() -> None:
 
 
 def test_every_behaviour_of_the_scripted_server_ends(server: ScriptedServer) -> None:
+    answered, refused = set(), set()
     for name in BEHAVIOURS.keys() - {"judge-huge", "stall", "drip"}:
         try:
             ask(server.url(name), timeout_s=0.5)
+            answered.add(name)
         except (ServiceError, PermissionDeniedError):
-            continue
+            refused.add(name)
+    assert {"model", "judge-honest", "500-twice", "no-n"} <= answered
+    assert {"401", "404", "500", "reset", "half", "html"} <= refused
 
 
 def test_the_scripted_server_tells_each_repeated_call_and_logs_before_it_answers(tmp_path: Path) -> None:

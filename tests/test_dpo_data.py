@@ -72,6 +72,7 @@ def test_prompts_equal_pairs_plus_dropped(synthesise: Synthesise) -> None:
     assert account["prompts"] == len(owner_items()) == len(evidence)
     assert account["prompts"] == account["pairs"] + sum(account["dropped"].values())
     assert account["pairs"] == len(read_pairs(made["direct_path"])) > 10
+    assert (account["served"]["model"], account["served"]["ours"]) == ("scripted", False)
 
 
 def test_the_files_have_the_documented_fields(synthesise: Synthesise) -> None:

@@ -20,6 +20,7 @@ from dying_publisher import NAMES, publish, read
 from kill_laws import Scripted, half_made, journal_rows, litter, naming, repetition, rewritten, scripted, survivors
 from tiny_gguf import write_tiny_gguf
 
+from lpm_kernel.serving.probe import any_free_port
 from lpm_kernel.workspace import Workspace
 
 DEADLINE_S = 30.0
@@ -156,7 +157,7 @@ def test_a_signal_ends_the_run_and_its_server(
 ) -> None:
     """It comes while the run's own model server, a child, writes long answers."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored under a shell's `&`, and children inherit that
-    root = make_place("a", server.url("judge-slow"), max_tokens=400)
+    root = make_place("a", server.url("judge-slow"), max_tokens=400, port=any_free_port())
     with pipeline(root) as process:
         until(lambda: journal_rows(root, "dpo-data"), process)
         assert set(naming(root)) > {process.pid}
@@ -188,10 +189,12 @@ def test_who_only_looks_at_the_workspace_stops_no_run(make_place: Callable[..., 
 
     looking = threading.Thread(target=look)
     looking.start()
+    taken = 0
     try:
         for _ in range(300):
             with workspace.lock():
-                pass
+                taken += 1
     finally:
         over.set()
         looking.join()
+    assert taken == 300

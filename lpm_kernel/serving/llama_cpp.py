@@ -117,7 +117,10 @@ def _on_port(config: ServingConfig) -> Endpoint | None:
         say(f"port {config.port} is taken by something that is no usable chat server ({error}){cure}; using another")
         return None
     path = probe.props(base_url, endpoint.api_key).get("model_path", "")
-    say(f"asking the server that runs on port {config.port}: model {endpoint.model}" + (f", {path}" if path else ""))
+    say(
+        f"asking the server that runs on port {config.port}: model {endpoint.model}"
+        + (f", {path}" if path not in ("", endpoint.model) else "")
+    )
     return endpoint
 
 

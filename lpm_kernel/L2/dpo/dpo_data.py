@@ -59,8 +59,11 @@ def run(
         open_journal(work_path / "journal.sqlite") as journal,
     ):
         model = _identity(endpoint, gguf_path)
+        if gguf_path is not None and model != file_sha256(gguf_path):
+            say(f"warning: that server does not serve {gguf_path}; pairs teach best when the model to train answers")
         evidence = asyncio.run(_synthesise(prompts, bio, endpoint, model, journal, config))
-    account = _account(evidence)
+    served = {"model": endpoint.model, "engine": endpoint.engine, "ours": endpoint.ours, "identity": model}
+    account = _account(evidence) | {"served": served}
     say(_sentence(account))
     _refuse_if_worthless(evidence, account, config)
     write_json(full_path, [_full(p, e) for p, e in zip(prompts, evidence, strict=True) if e.chosen is not None])
