@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lpm_kernel.serving.probe import any_free_port
 from lpm_kernel.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,7 +77,7 @@ def lpm(tmp_path: Path) -> Iterator[Lpm]:
             text=True,
             timeout=300,
             cwd=cwd,
-            env={**kept, "PYTHONPATH": str(ROOT), **(env or {})},
+            env={**kept, "PYTHONPATH": str(ROOT), "LPM_PORT": str(any_free_port()), **(env or {})},
         )
 
     yield call

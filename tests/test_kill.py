@@ -82,7 +82,8 @@ def make_place(tmp_path: Path) -> Callable[..., Path]:
         place.place("lpm.gguf").parent.mkdir(parents=True)
         write_tiny_gguf(place.place("lpm.gguf"))
         place.settings_path().parent.mkdir()
-        table = {"endpoint": model_url, "judge_base_url": judge_url, "max_tokens": max_tokens}
+        table: dict[str, str | int] = {"endpoint": model_url, "judge_base_url": judge_url, "max_tokens": max_tokens}
+        table["port"] = any_free_port()  # whatever this machine runs on the default one
         lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
         place.settings_path().write_text("\n".join(["[dpo-data]", *lines]), encoding="utf-8")
         return place.root
@@ -157,7 +158,7 @@ def test_a_signal_ends_the_run_and_its_server(
 ) -> None:
     """It comes while the run's own model server, a child, writes long answers."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored under a shell's `&`, and children inherit that
-    root = make_place("a", server.url("judge-slow"), max_tokens=400, port=any_free_port())
+    root = make_place("a", server.url("judge-slow"), max_tokens=400)
     with pipeline(root) as process:
         until(lambda: journal_rows(root, "dpo-data"), process)
         assert set(naming(root)) > {process.pid}
