@@ -17,7 +17,7 @@ from tiny_gguf import CONTEXT, write_tiny_gguf
 
 from lpm_kernel.errors import DataError, LpmError, MissingInputError, PermissionDeniedError, ServiceError
 from lpm_kernel.records import Message
-from lpm_kernel.serving import engines, probe, process
+from lpm_kernel.serving import engines, listener, probe, process
 from lpm_kernel.serving.client import ChatClient, Completion
 from lpm_kernel.serving.gguf_header import read_header
 from lpm_kernel.serving.llama_cpp import Endpoint, ServingConfig, answering, serve, serve_forever
@@ -311,6 +311,68 @@ def test_a_server_of_the_user_is_used_named_and_not_stopped(
             assert ask(endpoint)
         assert ask(theirs)
     assert f"port {port}: model {gguf}" in capfd.readouterr().err
+
+
+def test_a_server_with_other_weights_is_told_and_asked_nothing(
+    gguf: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = write_tiny_gguf(tmp_path / "other.gguf", seed=1)
+    with (
+        ScriptedServer(model_path=str(other)) as theirs,
+        answering(gguf, own(theirs.port), tmp_path / "server.log") as endpoint,
+    ):
+        assert endpoint.ours and endpoint.base_url != theirs.base_url and theirs.calls == []
+    told = [line for line in capfd.readouterr().err.splitlines() if "other weights" in line]
+    assert len(told) == 1 and str(other) in told[0] and "--endpoint" in told[0]
+
+
+def test_a_server_started_before_its_file_was_made_anew_serves_other_weights(
+    gguf: Path, port: int, tmp_path: Path
+) -> None:
+    served = tmp_path / "lpm.gguf"
+    write_tiny_gguf(served, seed=1)
+    os.utime(served, (time.time() - 9, time.time() - 9))
+    with serve(served, own(port), tmp_path / "theirs.log", api_key=""):
+        with answering(served, own(port), tmp_path / "ours.log") as same:
+            assert not same.ours
+        time.sleep(0.02)
+        gguf_now = write_tiny_gguf(tmp_path / "new.gguf", seed=2)
+        os.utime(gguf_now, (time.time() + 1, time.time() + 1))
+        gguf_now.rename(served)
+        with answering(served, own(port), tmp_path / "ours.log") as endpoint:
+            assert endpoint.ours
+
+
+def test_a_relative_path_is_one_of_the_folder_that_the_server_was_started_in(gguf: Path, port: int) -> None:
+    listen = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", listen, str(port)], cwd=gguf.parent) as theirs:
+        assert soon(lambda: not probe.is_free(port))
+        served = listener.served_file(port, gguf.name)
+        theirs.kill()
+    assert served is not None and served.path == gguf and not served.is_stale
+
+
+def test_a_server_of_unknown_weights_is_used_and_that_is_said(
+    gguf: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        ScriptedServer() as server,
+        answering(gguf, own(server.port), tmp_path / "server.log") as endpoint,
+    ):
+        assert (endpoint.base_url, endpoint.weights_sha256) == (server.base_url, "")
+    assert "cannot be seen" in capfd.readouterr().err
+
+
+def test_no_key_goes_to_a_server_that_was_not_asked_for(
+    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LPM_ENDPOINT_KEY", "theirs")
+    with (
+        ScriptedServer(api_key="theirs") as locked,
+        answering(gguf, own(locked.port), tmp_path / "server.log") as endpoint,
+    ):
+        assert endpoint.ours and locked.calls == []
+    assert f"--endpoint {locked.base_url}" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("behaviour", ["stranger", "html", "500", "no-choices"])

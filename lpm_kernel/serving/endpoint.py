@@ -9,7 +9,7 @@ from pydantic import Field
 from lpm_kernel.config import Config
 
 ENDPOINT_KEY = "LPM_ENDPOINT_KEY"
-"""Environment variable with the key of the configured endpoint or of the server on the port."""
+"""Environment variable with the key of the configured endpoint."""
 
 
 class ServingConfig(Config):
@@ -52,5 +52,7 @@ class Endpoint:
     """Environment variable to set when the key is refused."""
     pid: int | None = None
     """Process id of our own server."""
+    weights_sha256: str = ""
+    """Of the GGUF that it serves; empty where that cannot be known."""
     trouble: Callable[[], str] = field(default=_no_trouble, repr=False, compare=False)
     """What befell our own server, with the end of its log; empty while it lives."""

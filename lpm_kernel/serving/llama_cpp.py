@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lpm_kernel.errors import LpmError, MissingInputError, PermissionDeniedError, ServiceError
+from lpm_kernel.hashing import file_sha256
 from lpm_kernel.progress import say
-from lpm_kernel.serving import engines, probe
+from lpm_kernel.serving import engines, listener, probe
 from lpm_kernel.serving.endpoint import ENDPOINT_KEY, Endpoint, ServingConfig
 from lpm_kernel.serving.engines import Engine, Order
 from lpm_kernel.serving.gguf_header import read_header
@@ -58,10 +59,12 @@ def serve(gguf_path: Path, config: ServingConfig, log_path: Path, *, api_key: st
 def answering(gguf_path: Path | None, config: ServingConfig, log_path: Path) -> Iterator[Endpoint]:
     """The configured endpoint, else what the user runs on the port, else our own server for gguf_path.
 
+    A server on the port that is known to serve other weights than gguf_path is left alone: neither a question nor a
+    key goes there. Where that cannot be known it is used, and its Endpoint says so.
     Raises ServiceError or PermissionDeniedError for a configured endpoint that does not answer,
     MissingInputError when there is no server and no gguf_path.
     """
-    endpoint = _configured(config) if config.endpoint else _on_port(config)
+    endpoint = _configured(config) if config.endpoint else _on_port(config, gguf_path)
     if endpoint is not None:
         yield endpoint
         return
@@ -104,41 +107,55 @@ def _configured(config: ServingConfig) -> Endpoint:
     return endpoint
 
 
-def _on_port(config: ServingConfig) -> Endpoint | None:
-    """What the user started on the port, when it really is a chat server; a stranger is named and left alone."""
+def _on_port(config: ServingConfig, gguf_path: Path | None) -> Endpoint | None:
+    """What the user started on the port, when it is a chat server with the right weights; else it is told and left.
+
+    It was not asked for by name, so it gets no key.
+    """
     if probe.is_free(config.port):
         return None
     base_url = f"http://127.0.0.1:{config.port}/v1"
     try:
         _wait_while_loading(base_url, config.start_timeout_s)
-        endpoint = _identify(base_url, config, engine="server on the port")
+        served = listener.served_file(config.port, str(probe.props(base_url, "").get("model_path", "")))
+        if gguf_path and served and (served.is_stale or served.sha256 != file_sha256(gguf_path)):
+            say(
+                f"the server on port {config.port} serves other weights ({served.path}) than {gguf_path}, which will "
+                f"be trained; it is left alone and our own answers on another port (--endpoint {base_url} insists)"
+            )
+            return None
+        endpoint = _identify(base_url, config, engine="server on the port", key="")
     except probe.UnansweredError as error:
-        cure = f"; if it is your model server, set {ENDPOINT_KEY}" if error.status in (401, 403) else ""
-        say(f"port {config.port} is taken by something that is no usable chat server ({error}){cure}; using another")
+        cure = f"; if it is your model server: --endpoint {base_url}, and its key as {ENDPOINT_KEY}"
+        say(
+            f"port {config.port} is taken by something that is no usable chat server ({error})"
+            f"{cure if error.status in (401, 403) else ''}; using another"
+        )
         return None
-    path = probe.props(base_url, endpoint.api_key).get("model_path", "")
+    known = served and not served.is_stale
     say(
         f"asking the server that runs on port {config.port}: model {endpoint.model}"
-        + (f", {path}" if path not in ("", endpoint.model) else "")
+        + (f", {served.path}" if served and str(served.path) != endpoint.model else "")
+        + ("" if known else "; whether it serves the model that will be trained cannot be seen")
     )
-    return endpoint
+    return replace(endpoint, weights_sha256=served.sha256 if served and known else "")
 
 
 def _identify_patiently(base_url: str, config: ServingConfig) -> Endpoint:
     """A busy server is asked again, for GREETING_WAITS_S in all; raises UnansweredError."""
+    key = os.environ.get(ENDPOINT_KEY, "")
     for wait_s in GREETING_WAITS_S:
         try:
-            return _identify(base_url, config, engine="endpoint")
+            return _identify(base_url, config, engine="endpoint", key=key)
         except probe.UnansweredError as error:
             if error.status not in BUSY:
                 raise
             time.sleep(wait_s)
-    return _identify(base_url, config, engine="endpoint")
+    return _identify(base_url, config, engine="endpoint", key=key)
 
 
-def _identify(base_url: str, config: ServingConfig, engine: str) -> Endpoint:
+def _identify(base_url: str, config: ServingConfig, engine: str, key: str) -> Endpoint:
     """Ask which model it serves and let it answer once; raises UnansweredError."""
-    key = os.environ.get(ENDPOINT_KEY, "")
     model = config.endpoint_model or probe.listed_models(base_url, key)[0]
     probe.answers_chat(base_url, key, model, SMOKE_TIMEOUT_S)
     slots = _slots(base_url, key) or config.slots
@@ -253,6 +270,7 @@ def _proven(child: Child, start: _Start) -> Endpoint:
         engine=start.engine.name,
         ours=True,
         pid=child.pid,
+        weights_sha256=file_sha256(start.order.gguf_path),
         trouble=child.trouble,
     )
 

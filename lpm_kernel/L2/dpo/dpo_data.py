@@ -58,11 +58,15 @@ def run(
         answering(gguf_path, config, work_path / "server.log") as endpoint,
         open_journal(work_path / "journal.sqlite") as journal,
     ):
-        model = _identity(endpoint, gguf_path)
-        if gguf_path is not None and model != file_sha256(gguf_path):
-            say(f"warning: that server does not serve {gguf_path}; pairs teach best when the model to train answers")
+        model = _identity(endpoint)
         evidence = asyncio.run(_synthesise(prompts, bio, endpoint, model, journal, config))
-    served = {"model": endpoint.model, "engine": endpoint.engine, "ours": endpoint.ours, "identity": model}
+    served = {
+        "model": endpoint.model,
+        "engine": endpoint.engine,
+        "ours": endpoint.ours,
+        "identity": model,
+        "weights": _weights(endpoint, gguf_path),
+    }
     account = _account(evidence) | {"served": served}
     say(_sentence(account))
     _refuse_if_worthless(evidence, account, config)
@@ -122,15 +126,22 @@ def _dropped(prompt: Prompt, reason: str) -> Evidence:
     )
 
 
-def _identity(endpoint: Endpoint, gguf_path: Path | None) -> str:
+def _identity(endpoint: Endpoint) -> str:
     """What the answers in the journal belong to: the weights that are served, else what the server tells of itself."""
-    if endpoint.ours and gguf_path is not None:
-        return file_sha256(gguf_path)
+    if endpoint.weights_sha256:
+        return endpoint.weights_sha256
     told = props(endpoint.base_url, endpoint.api_key)
     served = Path(str(told.get("model_path", "")))
     if on_loopback(endpoint.base_url) and served.is_file():
         return file_sha256(served)
     return key_of(endpoint.base_url, endpoint.model, told.get("model_path"), told.get("build_info"))
+
+
+def _weights(endpoint: Endpoint, gguf_path: Path | None) -> str:
+    """Whether the model that answered is the one that will be trained: `same`, `other` or `unknown`."""
+    if not endpoint.weights_sha256 or gguf_path is None:
+        return "unknown"
+    return "same" if endpoint.weights_sha256 == file_sha256(gguf_path) else "other"
 
 
 def _account(evidence: Sequence[Evidence]) -> dict[str, object]:
