@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lpm_kernel.config import Config
+from lpm_kernel.demo.gift import is_all_demo
 from lpm_kernel.errors import MissingInputError
 from lpm_kernel.judges.base import JudgeConfig
 from lpm_kernel.L2.judging import judge_endpoint
@@ -30,7 +31,7 @@ def run_chain(
 
     Raises MissingInputError before anything runs when the owner must give something first.
     """
-    with workspace.lock(), recording(workspace, configs) as record:
+    with workspace.lock(), recording(workspace, configs, is_all_demo(workspace)) as record:
         standings = forced_from(wanted(workspace, configs, until), start)
         refuse_when_lacking(workspace, standings)
         refuse_without_key(standings, configs)
@@ -69,7 +70,7 @@ def run_step(
     with workspace.building(places) as drafts:
         stage.run(config, **inputs, **used, **drafts, **extra)
         seconds = round(time.monotonic() - started, 2)
-        birth = birth_of(step.name, config, digests, seconds)
+        birth = birth_of(step.name, config, digests, seconds, demo=record.demo and not overrides)
         workspace.publish(drafts, places, birth)
     if step.resumes and not step.journals:
         workspace.clear_work(step.name)
@@ -94,7 +95,7 @@ def run_one(
     overrides: Mapping[str, Path],
 ) -> None:
     """Run one step, and before it what it lacks and costs little: `prepare`, and the GGUF of a model that is there."""
-    with workspace.lock(), recording(workspace, configs) as record:
+    with workspace.lock(), recording(workspace, configs, is_all_demo(workspace)) as record:
         for needed in _cheap(step, workspace, configs, overrides):
             say(f"{needed.name}: {standing(needed, workspace, configs[needed.name]).reason}")
             run_step(needed, workspace, configs[needed.name], {}, record)

@@ -13,6 +13,7 @@ import typer
 
 from lpm_kernel.errors import DiskError, LpmError, OutputError, UsageError
 from lpm_kernel.progress import say
+from lpm_kernel.workspace import Workspace
 
 app = typer.Typer(
     help="Make a personal language model prefer its own best answers, and prove it.",
@@ -133,6 +134,17 @@ def serve(
 
     place = open_workspace(workspace)
     serve_forever(model or best_gguf(place), port=port, log_path=place.work_path("serve") / "server.log")
+
+
+@app.command()
+def clean(workspace: WorkspaceOption = "") -> None:
+    """Take the demo away: its own files, byte for byte, and what its runs made. Whatever is yours stays."""
+    from lpm_kernel.demo.gift import take_away
+    from lpm_kernel.settings import open_workspace
+
+    place = open_workspace(workspace)
+    for root in (place, Workspace(place.root / "demo")):
+        take_away(root)
 
 
 @bio_app.command("show")

@@ -17,7 +17,7 @@ State = Literal["pending", "running", "done", "failed", "stale"]
 VERSIONED = ("lpm-kernel", "torch", "transformers", "trl", "peft", "xllamacpp", "gguf")
 
 
-def birth_of(step: str, config: Config, digests: Mapping[str, str], seconds: float) -> dict[str, Any]:
+def birth_of(step: str, config: Config, digests: Mapping[str, str], seconds: float, demo: bool) -> dict[str, Any]:
     return {
         "step": step,
         "making": uuid.uuid4().hex,
@@ -27,6 +27,7 @@ def birth_of(step: str, config: Config, digests: Mapping[str, str], seconds: flo
         "seconds": seconds,
         "made_at": now(),
         "versions": versions(),
+        "demo": demo,
     }
 
 
@@ -44,7 +45,8 @@ def versions() -> dict[str, str]:
 class Record:
     """`runs/<id>/status.json`: what each step of one run did, for people and for `lpm status`."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, demo: bool) -> None:
+        self.demo = demo
         self.id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:4]
         self.folder = workspace.root / "runs" / self.id
         self.steps: dict[str, dict[str, Any]] = {}
@@ -57,8 +59,12 @@ class Record:
             "seconds": round(time.monotonic() - step["_clock"], 2),
             "outputs": outputs or [],
         }
+        self.write()
+
+    def write(self) -> None:
+        """What is known so far."""
         shown = [{k: v for k, v in s.items() if k != "_clock"} for s in self.steps.values()]
-        write_atomically(self.folder / "status.json", _json({"run": self.id, "steps": shown}))
+        write_atomically(self.folder / "status.json", _json({"run": self.id, "demo": self.demo, "steps": shown}))
 
     def fail(self) -> None:
         """Whatever was running has failed."""
@@ -68,12 +74,13 @@ class Record:
 
 
 @contextmanager
-def recording(workspace: Workspace, configs: Mapping[str, Config]) -> Iterator[Record]:
-    """A run folder with its settings, status and log."""
-    record = Record(workspace)
+def recording(workspace: Workspace, configs: Mapping[str, Config], demo: bool) -> Iterator[Record]:
+    """A run folder with its settings, status and log; `demo` says that the run works on the demo's data alone."""
+    record = Record(workspace, demo)
     settings = {name: config.told() for name, config in configs.items()}
     write_atomically(record.folder / "config.json", _json(settings))
     write_atomically(workspace.root / "runs" / "latest", record.id)
+    record.write()
     with log_to(record.folder / "log.txt"):
         try:
             yield record

@@ -16,7 +16,6 @@ from lpm_kernel.workspace import Workspace, write_atomically
 CHECKOUT = Path(__file__).resolve().parents[1]
 OWNERS = ("merged.json", "global_bio", "base_model", "merged_model", "personal_model", "lpm.gguf")
 """Artifacts that make a workspace somebody's."""
-DEMO_SETTINGS = '# The settings of the demo. `make clean` takes the demo away.\npreset = "demo"'
 
 
 def default_root() -> Path:
@@ -92,31 +91,25 @@ def _load_dotenv() -> None:
 
 
 def _demo_workspace(workspace: Workspace) -> Workspace:
-    if is_demo(workspace) or not any(workspace.find(name) for name in OWNERS):
+    owners = workspace.settings_path().exists() or any(workspace.find(name) for name in OWNERS)
+    if is_demo(workspace) or not owners:
         return workspace
     say(f"{workspace.root} holds files of yours; the demo goes to {workspace.root / 'demo'}")
     return Workspace(workspace.root / "demo")
 
 
 def _fill_with_demo(workspace: Workspace) -> None:
-    """Write what is missing of the demo's owner, data and base model."""
-    places = {
-        "merged_path": workspace.place("merged.json"),
-        "bio_path": workspace.place("global_bio"),
-        "base_model_path": workspace.base_model_place("demo"),
-    }
-    if all(place.exists() for place in places.values()):
-        return
-    from lpm_kernel.demo.write import write_demo
+    """Write what is missing of the demo's owner, data, base model and settings."""
+    from lpm_kernel.demo import gift
 
+    if gift.is_complete(workspace):
+        return
     with workspace.lock():
-        write_atomically(workspace.settings_path(), DEMO_SETTINGS)
-        config = resolve_all(workspace)["sft-train"]
+        gift.give_settings(workspace)
+        config = resolve_all(workspace, preset="demo")["sft-train"]
         assert isinstance(config, SecondMeConfig)
         say("writing the demo's owner, notes and untrained base model")
-        with workspace.building(places) as drafts:
-            write_demo(**drafts, config=config, seed=config.model_dump()["seed"])
-            workspace.give(drafts, places)
+        gift.give(workspace, config, seed=config.model_dump()["seed"])
 
 
 def _take_documented_bio(workspace: Workspace) -> None:

@@ -75,6 +75,8 @@ class Manifest:
     seconds: float
     made_at: str
     versions: dict[str, str]
+    demo: bool = False
+    """Made of nothing but the demo's own data and base model."""
 
 
 @dataclass

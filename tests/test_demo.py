@@ -5,12 +5,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from conftest import Lpm, owner_items
 
 from lpm_kernel.demo.owner import biography, items, load_owner, write_owner
 from lpm_kernel.demo.write import write_demo
 from lpm_kernel.judges.facts import facts_of
 from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
 from lpm_kernel.records import Prompt
+from lpm_kernel.workspace import Workspace
 
 CONFIG = SecondMeConfig(user_name="Elin")
 
@@ -95,3 +97,61 @@ def test_the_bio_is_markdown_with_sections(demo: Path) -> None:
     assert bio.startswith("# Elin Varga\n")
     assert bio.count("\n## ") >= 5
     json.loads((demo / "merged.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def filled(tmp_path: Path, lpm: Lpm) -> Workspace:
+    """A workspace with the demo in it, its first step done."""
+    workspace = Workspace(tmp_path / "resources")
+    lpm("pipeline", "--demo", "--until", "prepare", env={"LPM_WORKSPACE": str(workspace.root)})
+    assert workspace.find("prompts") and (workspace.root / "demo.json").is_file()
+    return workspace
+
+
+def test_clean_takes_the_demo_away_whole(filled: Workspace, lpm: Lpm) -> None:
+    done = lpm("clean", env={"LPM_WORKSPACE": str(filled.root)})
+    assert [p.name for p in filled.root.rglob("*")] == [".lock"], done.stderr
+
+
+def test_clean_leaves_an_owners_files_beside_the_demos_and_in_their_place(filled: Workspace, lpm: Lpm) -> None:
+    mine = {
+        filled.place("merged.json"): "[]",
+        filled.settings_path(): 'preset = "demo"\n[common]\nuser_name = "Ada"\n',
+        filled.root / "L2/data/notes.txt": "mine",
+        filled.root / "model/output/merged_model/me/config.json": "{}",
+        filled.base_model_place("demo") / "mine.txt": "beside",
+        filled.place("held_out"): "edited",
+        filled.root / "runs/20260101-000000-mine/status.json": '{"run": "mine", "steps": []}',
+        filled.root / "runs/work/dpo-data/journal.sqlite": "paid for",
+    }
+    for path, text in mine.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    lpm("clean", env={"LPM_WORKSPACE": str(filled.root)})
+    assert {path: path.read_text() for path in mine} == mine
+    assert not filled.place("prompts").exists() and not filled.place("global_bio").exists()
+
+
+def test_what_a_run_on_an_owners_data_made_in_the_demos_workspace_stays(filled: Workspace, lpm: Lpm) -> None:
+    filled.place("merged.json").write_text(json.dumps(owner_items()))
+    env = {"LPM_WORKSPACE": str(filled.root)}
+    lpm("run", "prepare", env=env)
+    lpm("clean", env=env)
+    assert filled.place("prompts").exists() and filled.place("merged.json").exists()
+    assert len(list((filled.root / "runs").glob("*/status.json"))) == 1
+
+
+def test_an_owners_settings_are_never_overwritten_by_the_demo(tmp_path: Path, lpm: Lpm) -> None:
+    workspace = Workspace(tmp_path / "resources")
+    workspace.settings_path().parent.mkdir(parents=True)
+    workspace.settings_path().write_text('[common]\njudge_model = "mine"\n')
+    lpm("pipeline", "--demo", "--until", "prepare", env={"LPM_WORKSPACE": str(workspace.root)})
+    assert workspace.settings_path().read_text() == '[common]\njudge_model = "mine"\n'
+    assert Workspace(workspace.root / "demo").find("prompts") and not workspace.find("prompts")
+
+
+def test_edited_settings_of_the_demo_stay_as_they_are(filled: Workspace, lpm: Lpm) -> None:
+    filled.settings_path().write_text('preset = "demo"\n[dpo-train]\nbeta = 0.5\n')
+    filled.place("global_bio").unlink()
+    lpm("pipeline", "--demo", "--until", "prepare", env={"LPM_WORKSPACE": str(filled.root)})
+    assert "beta = 0.5" in filled.settings_path().read_text() and filled.find("global_bio")

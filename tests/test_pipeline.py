@@ -20,8 +20,8 @@ HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "open
 FLOORS = [
     {"records", "config", "workspace", "journal", "errors", "hashing", "progress", "by_path", "disk"},
     {"preferences", "judges", "serving", "training"},
-    {"L2", "demo"},
-    {"pipeline", "standing", "runs", "chain", "settings", "promotion", "doctor", "flags", "bio_editor"},
+    {"L2"},
+    {"pipeline", "demo", "standing", "runs", "chain", "settings", "promotion", "doctor", "flags", "bio_editor"},
     {"screen", "cli", "__main__"},
 ]
 MODULES = sorted(PACKAGE.rglob("*.py"))

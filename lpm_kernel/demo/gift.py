@@ -1,0 +1,134 @@
+"""What the demo gives a workspace, and taking it away again: its own files, byte for byte, and what its runs made.
+
+`demo.json` at the workspace's root holds {"files": {relative name: SHA-256}} of what the demo gave; an artifact that
+a run made of nothing else says so in its manifest. Whatever fits neither is the owner's and stays.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from lpm_kernel.demo.write import write_demo
+from lpm_kernel.hashing import file_sha256, files_of
+from lpm_kernel.pipeline import STEPS
+from lpm_kernel.preferences.second_me import SecondMeConfig
+from lpm_kernel.progress import say
+from lpm_kernel.workspace import Workspace, manifest_path, write_atomically
+
+GIFT = "demo.json"
+SETTINGS = '# The settings of the demo. `make clean` takes the demo away.\npreset = "demo"'
+
+
+def is_complete(workspace: Workspace) -> bool:
+    """Whether data, bio and base model are there, the demo's or others."""
+    return all(place.exists() for place in _places(workspace).values())
+
+
+def give_settings(workspace: Workspace) -> None:
+    """The demo's settings file, where there is none."""
+    if not workspace.settings_path().exists():
+        write_atomically(workspace.settings_path(), SETTINGS)
+
+
+def give(workspace: Workspace, config: SecondMeConfig, seed: int) -> None:
+    """Write what is missing of the demo's owner, data and base model; needs the lock."""
+    places = _places(workspace)
+    with workspace.building(places) as drafts:
+        write_demo(**drafts, config=config, seed=seed)
+        new = {role: draft for role, draft in drafts.items() if not places[role].exists()}
+        given = {
+            str((places[role] / name if name else places[role]).relative_to(workspace.root)): file_sha256(file)
+            for role, draft in new.items()
+            for name, file in files_of(draft).items()
+        }
+        write_atomically(workspace.root / GIFT, json.dumps({"files": _given(workspace) | given}, indent=2))
+        workspace.give(new, places)
+
+
+def is_all_demo(workspace: Workspace) -> bool:
+    """Whether what a run starts from, data and base model, is the demo's byte for byte; the bio may be edited."""
+    given = _given(workspace)
+    sources = [workspace.find(name) for name in ("merged.json", "base_model")]
+    files = [file for source in sources if source for file in files_of(source).values()]
+    return bool(given) and all(_fits(workspace, file, given) for file in files)
+
+
+def take_away(workspace: Workspace) -> None:
+    """Remove what is the demo's and nothing else, and say what stays. Raises BusyError while a run is under way."""
+    if not (workspace.root / GIFT).is_file():
+        return
+    with workspace.lock():
+        for path in [*_made_by_demo(workspace), *_unchanged_gifts(workspace), *_demo_runs(workspace)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _prune(path.parent, workspace.root)
+        stays = sorted(p for p in workspace.root.rglob("*") if p.is_file() and p.name not in (".lock", GIFT))
+        (workspace.root / GIFT).unlink()
+    own = f"; yours stays: {len(stays)} files, such as {stays[0].relative_to(workspace.root)}" if stays else ""
+    say(f"the demo in {workspace.root} is gone{own}")
+
+
+def _places(workspace: Workspace) -> dict[str, Path]:
+    return {
+        "merged_path": workspace.place("merged.json"),
+        "bio_path": workspace.place("global_bio"),
+        "base_model_path": workspace.base_model_place("demo"),
+    }
+
+
+def _given(workspace: Workspace) -> dict[str, str]:
+    """Relative name -> SHA-256 of what the demo gave; empty where the record is absent or damaged."""
+    try:
+        files = json.loads((workspace.root / GIFT).read_text(encoding="utf-8"))["files"]
+        return {str(name): str(sha256) for name, sha256 in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _fits(workspace: Workspace, file: Path, given: dict[str, str]) -> bool:
+    return given.get(str(file.relative_to(workspace.root))) == file_sha256(file)
+
+
+def _unchanged_gifts(workspace: Workspace) -> list[Path]:
+    given = _given(workspace)
+    files = [workspace.root / name for name in given]
+    found = [file for file in files if file.is_file() and _fits(workspace, file, given)]
+    settings = workspace.settings_path()
+    if settings.is_file() and settings.read_text(encoding="utf-8", errors="replace").strip() == SETTINGS:
+        found.append(settings)
+    return found
+
+
+def _made_by_demo(workspace: Workspace) -> Iterator[Path]:
+    """Artifacts with a fitting manifest of a demo run; of a single file, the manifest beside it too."""
+    for name in (artifact for step in STEPS for artifact in step.makes.values()):
+        place = workspace.place(name)
+        manifest = workspace.manifest(place)
+        if manifest and manifest.demo:
+            yield place
+            if place.is_file():
+                yield manifest_path(place)
+
+
+def _demo_runs(workspace: Workspace) -> Iterator[Path]:
+    """The folders of the demo's runs; and all of `runs/`, with the journals, when no other run was ever recorded."""
+    runs = workspace.root / "runs"
+    records = {path.parent: _is_demo_run(path) for path in runs.glob("*/status.json")}
+    if all(records.values()):
+        yield from [runs] if runs.is_dir() else []
+    else:
+        yield from (folder for folder, demo in records.items() if demo)
+
+
+def _is_demo_run(status_path: Path) -> bool:
+    try:
+        return json.loads(status_path.read_text(encoding="utf-8")).get("demo") is True
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _prune(folder: Path, root: Path) -> None:
+    """Take away folders that are empty now, below the root."""
+    while folder != root and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
