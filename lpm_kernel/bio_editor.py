@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from lpm_kernel.errors import LpmError, UsageError
-from lpm_kernel.preferences.bio import read_bio
+from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.progress import say
 from lpm_kernel.workspace import write_atomically
 

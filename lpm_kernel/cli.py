@@ -150,7 +150,7 @@ def clean(workspace: WorkspaceOption = "") -> None:
 @bio_app.command("show")
 def bio_show(workspace: WorkspaceOption = "", as_json: JsonOption = False) -> None:
     """Print the bio."""
-    from lpm_kernel.preferences.bio import read_bio
+    from lpm_kernel.owner.bio import read_bio
     from lpm_kernel.settings import open_workspace
 
     place = open_workspace(workspace)

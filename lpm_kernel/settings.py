@@ -8,8 +8,8 @@ from typing import Any
 from lpm_kernel.config import Config, Layer, check_layer, environment_layer, preset_layer, resolve, toml_layer
 from lpm_kernel.errors import ConfigError, UsageError
 from lpm_kernel.L2.dpo import utils
+from lpm_kernel.owner.items import SecondMeConfig
 from lpm_kernel.pipeline import kinds, step_named
-from lpm_kernel.preferences.second_me import SecondMeConfig
 from lpm_kernel.progress import say
 from lpm_kernel.workspace import Workspace, write_atomically
 

@@ -9,8 +9,8 @@ from conftest import Lpm, owner_items
 
 from lpm_kernel.demo.owner import biography, items, load_owner, write_owner
 from lpm_kernel.demo.write import write_demo
-from lpm_kernel.judges.facts import facts_of
-from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
+from lpm_kernel.owner.facts import facts_of
+from lpm_kernel.owner.items import SecondMeConfig, read_rows
 from lpm_kernel.records import Prompt
 from lpm_kernel.workspace import Workspace
 

@@ -26,7 +26,7 @@ from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
 from lpm_kernel.L2 import judging, prepare_data
 from lpm_kernel.L2.dpo.dpo_data import StageConfig, run
 from lpm_kernel.L2.dpo.utils import read_pairs
-from lpm_kernel.preferences.second_me import read_rows
+from lpm_kernel.owner.items import read_rows
 from lpm_kernel.records import Evidence, read_jsonl, write_jsonl
 from lpm_kernel.serving import client
 

@@ -10,7 +10,7 @@ from tiny_gguf import write_tiny_gguf
 from lpm_kernel.errors import DataError
 from lpm_kernel.L2.evaluate_model import StageConfig, run
 from lpm_kernel.L2.report import curve
-from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
+from lpm_kernel.owner.items import SecondMeConfig, read_rows
 from lpm_kernel.records import write_jsonl
 
 CONFIG = StageConfig.model_validate({"judge": "reference", "samples": 2, "max_tokens": 8, "slots": 4, "port": 18080})

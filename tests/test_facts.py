@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpm_kernel.judges.base import Question
-from lpm_kernel.judges.facts import coverage, facts_of, strays, truth
 from lpm_kernel.judges.reference import ReferenceJudge, score
+from lpm_kernel.owner.facts import coverage, facts_of, strays, truth
 
 BIO = "Mira lives in Trieste since 2009. Her dog is Quark. She works at Rossetti with Anna and Paolo, born in Graz."
 QUESTION = Question("Where does Mira live?", "Mira lives in Trieste, since 2009.", BIO)

@@ -18,8 +18,8 @@ from lpm_kernel.workspace import ARTIFACTS, Workspace
 PACKAGE = ROOT / "lpm_kernel"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "openai", "sacrebleu", "jinja2", "gguf"}
 FLOORS = [
-    {"records", "config", "workspace", "journal", "errors", "hashing", "progress", "by_path", "disk"},
-    {"preferences", "judges", "serving", "training"},
+    {"owner", "records", "config", "workspace", "journal", "errors", "hashing", "progress", "by_path", "disk"},
+    {"judges", "serving", "training"},
     {"L2"},
     {"pipeline", "demo", "standing", "runs", "chain", "settings", "promotion", "doctor", "flags", "bio_editor"},
     {"screen", "cli", "__main__"},

@@ -8,7 +8,7 @@ from conftest import BIO, owner_items
 
 from lpm_kernel.errors import DataError
 from lpm_kernel.L2.prepare_data import StageConfig, run, split_items
-from lpm_kernel.preferences.second_me import read_rows, same_question
+from lpm_kernel.owner.items import read_rows, same_question
 from lpm_kernel.records import Prompt, read_jsonl
 
 CONFIG = StageConfig(held_out_share=0.25)

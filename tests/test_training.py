@@ -379,7 +379,7 @@ def test_a_held_out_question_is_in_no_training_row() -> None:
 
 
 def test_sft_says_what_to_do_when_every_item_is_held_out(base: Path, merged: Path, tmp_path: Path) -> None:
-    from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
+    from lpm_kernel.owner.items import SecondMeConfig, read_rows
 
     rows, _ = read_rows(merged, SecondMeConfig(user_name="Ada"))
     write_jsonl(tmp_path / "held.jsonl", rows)

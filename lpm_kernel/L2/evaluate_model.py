@@ -21,14 +21,14 @@ from lpm_kernel.errors import DataError
 from lpm_kernel.hashing import file_sha256
 from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges.base import JudgeConfig, Question
-from lpm_kernel.judges.facts import coverage, facts_of, strays
 from lpm_kernel.L2.bootstrap import mean
 from lpm_kernel.L2.bounded import map_bounded
 from lpm_kernel.L2.gate import GateConfig, Trial, summarise
 from lpm_kernel.L2.judging import Bench, open_judge
 from lpm_kernel.L2.report import write_report
 from lpm_kernel.L2.sampling import SamplingConfig, sample
-from lpm_kernel.preferences.bio import read_bio
+from lpm_kernel.owner.bio import read_bio
+from lpm_kernel.owner.facts import coverage, facts_of, strays
 from lpm_kernel.progress import say
 from lpm_kernel.records import Answer, Prompt, Verdict, read_jsonl, write_json
 from lpm_kernel.serving.client import ChatClient

@@ -24,9 +24,9 @@ from pydantic import Field
 
 from lpm_kernel.errors import DataError
 from lpm_kernel.hashing import key_of
-from lpm_kernel.judges.facts import facts_of
-from lpm_kernel.preferences.bio import read_bio
-from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows, same_question
+from lpm_kernel.owner.bio import read_bio
+from lpm_kernel.owner.facts import facts_of
+from lpm_kernel.owner.items import SecondMeConfig, read_rows, same_question
 from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Prompt, write_json, write_jsonl
 

@@ -19,7 +19,7 @@ if __package__ is None:
 from pydantic import Field
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows, same_question
+from lpm_kernel.owner.items import SecondMeConfig, read_rows, same_question
 from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Prompt, read_jsonl, write_json
 from lpm_kernel.training.settings import TrainSettings

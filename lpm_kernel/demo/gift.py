@@ -11,8 +11,8 @@ from pathlib import Path
 
 from lpm_kernel.demo.write import write_demo
 from lpm_kernel.hashing import file_sha256, files_of
+from lpm_kernel.owner.items import SecondMeConfig
 from lpm_kernel.pipeline import STEPS
-from lpm_kernel.preferences.second_me import SecondMeConfig
 from lpm_kernel.progress import say
 from lpm_kernel.workspace import Workspace, manifest_path, write_atomically
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lpm_kernel.demo.base_model import write_base_model
 from lpm_kernel.demo.owner import write_owner
-from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
+from lpm_kernel.owner.items import SecondMeConfig, read_rows
 from lpm_kernel.training.models import quiet_libraries
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lpm_kernel.judges.base import Opinion, Question
-from lpm_kernel.judges.facts import truth
+from lpm_kernel.owner.facts import truth
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.chrf import CHRF

@@ -24,7 +24,7 @@ from lpm_kernel.L2.bounded import map_bounded
 from lpm_kernel.L2.dpo.pairing import Choice, choose, comparisons, distinct, too_few
 from lpm_kernel.L2.judging import Bench, open_judge
 from lpm_kernel.L2.sampling import SamplingConfig, sample
-from lpm_kernel.preferences.bio import read_bio
+from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Answer, Evidence, Prompt, Verdict, read_jsonl, write_json, write_jsonl
 from lpm_kernel.serving.client import ChatClient, RefusedError

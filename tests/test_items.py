@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.preferences.second_me import SecondMeConfig, read_rows
+from lpm_kernel.owner.items import SecondMeConfig, read_rows
 
 CONFIG = SecondMeConfig(user_name="Mira")
 VARIANTS = {

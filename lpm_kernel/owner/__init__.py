@@ -1,0 +1,1 @@
+"""Who the owner is: the items of their data, their bio, and the facts in both."""

@@ -1,1 +1,0 @@
-"""Foreign rows -> our records, one file per family."""
