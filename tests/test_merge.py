@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Pretrain
 from lpm_kernel.errors import DataError, DiskError, LpmError, MissingInputError, OutputError
 from lpm_kernel.L2 import merge_lora_weights
 from lpm_kernel.L2.merge_lora_weights import StageConfig
-from lpm_kernel.training.fingerprint import ADAPTER_RECORD, weights_fingerprint
-from lpm_kernel.training.rounding import round_once
+from lpm_kernel.models.fingerprint import ADAPTER_RECORD, weights_fingerprint
+from lpm_kernel.models.rounding import round_once
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 """peft 0.21 under transformers 5.23."""

@@ -18,7 +18,8 @@ from lpm_kernel.workspace import ARTIFACTS, Workspace
 PACKAGE = ROOT / "lpm_kernel"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "openai", "sacrebleu", "jinja2", "gguf"}
 FLOORS = [
-    {"owner", "records", "config", "workspace", "journal", "errors", "hashing", "progress", "by_path", "disk"},
+    {"owner", "models", "records", "config", "workspace", "journal", "errors", "hashing", "progress", "by_path"}
+    | {"disk"},
     {"judges", "serving", "training"},
     {"L2"},
     {"pipeline", "demo", "standing", "runs", "chain", "settings", "promotion", "doctor", "flags", "bio_editor"},

@@ -16,10 +16,10 @@ from scripted_server import ScriptedServer
 from tiny_gguf import CONTEXT, write_tiny_gguf
 
 from lpm_kernel.errors import DataError, LpmError, MissingInputError, PermissionDeniedError, ServiceError
+from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.records import Message
 from lpm_kernel.serving import engines, listener, probe, process
 from lpm_kernel.serving.client import ChatClient, Completion
-from lpm_kernel.serving.gguf_header import read_header
 from lpm_kernel.serving.llama_cpp import Endpoint, ServingConfig, answering, serve, serve_forever
 
 QUESTION = [Message(role="user", content="Where does Ada live?")]

@@ -14,10 +14,10 @@ from lpm_kernel.errors import DataError, DivergedError, LpmError
 from lpm_kernel.L2 import sft_train
 from lpm_kernel.L2.dpo import dpo_train
 from lpm_kernel.L2.dpo.utils import Pair, PairPrompt, read_pairs
+from lpm_kernel.models.adapter import read_adapter
+from lpm_kernel.models.fingerprint import weights_fingerprint
+from lpm_kernel.models.rendering import end_of_turn, render
 from lpm_kernel.records import Message, Prompt, write_jsonl
-from lpm_kernel.training.adapter_file import read_adapter
-from lpm_kernel.training.fingerprint import weights_fingerprint
-from lpm_kernel.training.rendering import end_of_turn, render
 
 COLOURS = ("red", "blue", "green", "grey", "white", "black", "brown", "pink")
 ANSWERS = ("It is red.", "\nIt is red.", " It is red. \n", "<think>\nhm\n</think>\n\nIt is red.")
@@ -78,7 +78,7 @@ def adapter_bytes(path: Path) -> bytes:
 
 
 def test_dpo_trains_the_prompt_with_its_generation_prompt_and_the_answer_to_its_end(base: Path, pairs: Path) -> None:
-    from lpm_kernel.training.models import load_tokenizer, quiet_libraries
+    from lpm_kernel.models.loading import load_tokenizer, quiet_libraries
 
     quiet_libraries()
     tokenizer = load_tokenizer(base)
@@ -128,7 +128,7 @@ def chat_model(base: Path, tmp_path: Path) -> Callable[[str, str], Path]:
 def test_sft_and_dpo_train_the_served_prompt_the_answer_as_it_is_and_the_templates_end_of_turn(
     chat_model: Callable[[str, str], Path], tmp_path: Path, template: str, eos: str, end: str
 ) -> None:
-    from lpm_kernel.training.models import load_tokenizer, quiet_libraries
+    from lpm_kernel.models.loading import load_tokenizer, quiet_libraries
 
     quiet_libraries()
     model = chat_model(template, eos)
@@ -148,7 +148,7 @@ def test_sft_and_dpo_train_the_served_prompt_the_answer_as_it_is_and_the_templat
 
 
 def test_a_template_whose_end_no_server_knows_ends_with_eos(base: Path) -> None:
-    from lpm_kernel.training.models import load_tokenizer
+    from lpm_kernel.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(base)
     tokenizer.chat_template = "{% for m in messages %}[{{ m['content'] }}]<|stop|>{% endfor %}"
@@ -343,7 +343,7 @@ def test_an_unfit_base_model_is_refused(base: Path, pairs: Path, tmp_path: Path,
 
 
 def test_sft_masks_the_prompt_and_trains_the_end_of_turn(base: Path) -> None:
-    from lpm_kernel.training.models import load_tokenizer
+    from lpm_kernel.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(base)
     prompt = Prompt(id="1", row=0, variant="memory", messages=(Message(role="user", content="Hi"),), reference="Yes.")

@@ -25,6 +25,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from lpm_kernel.errors import DataError, DiskError
+from lpm_kernel.models.folder import read_model_config, read_object, weight_shards
+from lpm_kernel.models.weights import list_weights
 from lpm_kernel.progress import say
 from lpm_kernel.records import Prompt, read_jsonl, write_json
 from lpm_kernel.serving.control_routes import Answer, ControlRoutes
@@ -33,7 +35,6 @@ from lpm_kernel.serving.endpoint import ServingConfig
 from lpm_kernel.serving.gguf_check import check_gguf
 from lpm_kernel.serving.hostile_texts import HOSTILE
 from lpm_kernel.serving.llama_cpp import serve
-from lpm_kernel.training.model_files import read_model_config, read_object, weight_shards
 from lpm_kernel.training.reference_answers import (
     GreedyAnswer,
     Rendered,
@@ -42,7 +43,6 @@ from lpm_kernel.training.reference_answers import (
     render_prompt,
     until_end,
 )
-from lpm_kernel.training.weight_files import list_weights
 
 DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 SLOTS = 4
@@ -210,7 +210,7 @@ def _conversations(config: StageConfig, prompts_path: Path | None) -> dict[str, 
 
 
 def _reference(config: StageConfig, model_path: Path, conversations: dict[str, list[dict[str, str]]]) -> Reference:
-    from lpm_kernel.training.models import load_tokenizer, quiet_libraries
+    from lpm_kernel.models.loading import load_tokenizer, quiet_libraries
 
     quiet_libraries()
     tokenizer = load_tokenizer(model_path)

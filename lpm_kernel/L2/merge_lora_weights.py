@@ -25,11 +25,9 @@ from pydantic import Field
 
 from lpm_kernel.config import Config
 from lpm_kernel.errors import DataError, DiskError, OutputError
-from lpm_kernel.progress import Progress, progress, say
-from lpm_kernel.records import write_json
-from lpm_kernel.training.adapter_file import ADAPTER_CONFIG, Update, match_base, read_adapter
-from lpm_kernel.training.fingerprint import ADAPTER_RECORD, weights_fingerprint
-from lpm_kernel.training.model_files import (
+from lpm_kernel.models.adapter import ADAPTER_CONFIG, Update, match_base, read_adapter
+from lpm_kernel.models.fingerprint import ADAPTER_RECORD, weights_fingerprint
+from lpm_kernel.models.folder import (
     GENERATION_CONFIG,
     TOKENIZER_FILES,
     copy_files,
@@ -37,8 +35,8 @@ from lpm_kernel.training.model_files import (
     read_object,
     weight_shards,
 )
-from lpm_kernel.training.rounding import Survival, round_once
-from lpm_kernel.training.weight_files import (
+from lpm_kernel.models.rounding import Survival, round_once
+from lpm_kernel.models.weights import (
     DTYPES,
     Weight,
     blocks,
@@ -50,6 +48,8 @@ from lpm_kernel.training.weight_files import (
     write_header,
     write_index,
 )
+from lpm_kernel.progress import Progress, progress, say
+from lpm_kernel.records import write_json
 
 if TYPE_CHECKING:
     import torch

@@ -51,14 +51,9 @@ def run(
     Raises DataError when no item is left to train on or the template lacks a role, DivergedError when the loss is no
     longer finite.
     """
+    from lpm_kernel.models.loading import check_base, load_tokenizer, quiet_libraries
     from lpm_kernel.training.checkpoints import binding_of, last_valid
-    from lpm_kernel.training.models import (
-        check_base,
-        load_tokenizer,
-        quiet_libraries,
-        save_adapter,
-        save_full_model,
-    )
+    from lpm_kernel.training.saving import save_adapter, save_full_model
 
     check_base(base_model_path)
     quiet_libraries()
@@ -99,7 +94,7 @@ def without_questions(rows: Iterable[Prompt], held_out: Iterable[Prompt]) -> lis
 
 def _tokenized(tokenizer: Any, rows: Iterable[Prompt], max_length: int) -> list[dict[str, list[int]]]:
     """input_ids and labels of each row that fits; labels are -100 on the prompt."""
-    from lpm_kernel.training.rendering import render
+    from lpm_kernel.models.rendering import render
 
     features, too_long = [], 0
     for row in rows:
@@ -126,10 +121,10 @@ def _trainer(
 ) -> Any:
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
 
+    from lpm_kernel.models.loading import choose_precision
     from lpm_kernel.training.arguments import FloorWarmup, trainer_arguments
     from lpm_kernel.training.callbacks import GuardGradients, GuardLoss, ShowProgress, silence
     from lpm_kernel.training.checkpoints import MarkComplete
-    from lpm_kernel.training.models import choose_precision
     from lpm_kernel.training.order import SeededOrder
 
     class SftTrainer(GuardLoss, FloorWarmup, Trainer):
@@ -160,7 +155,8 @@ def _trainer(
 def _model(config: StageConfig, base_model_path: Path, precision: str) -> Any:
     from peft import get_peft_model
 
-    from lpm_kernel.training.models import load_model, lora_config
+    from lpm_kernel.models.loading import load_model
+    from lpm_kernel.training.saving import lora_config
 
     if config.mode == "full":
         return load_model(base_model_path, "float32")

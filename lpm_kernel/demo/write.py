@@ -4,8 +4,8 @@ from pathlib import Path
 
 from lpm_kernel.demo.base_model import write_base_model
 from lpm_kernel.demo.owner import write_owner
+from lpm_kernel.models.loading import quiet_libraries
 from lpm_kernel.owner.items import SecondMeConfig, read_rows
-from lpm_kernel.training.models import quiet_libraries
 
 
 def write_demo(merged_path: Path, bio_path: Path, base_model_path: Path, *, config: SecondMeConfig, seed: int) -> None:

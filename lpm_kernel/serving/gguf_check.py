@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.serving.gguf_header import read_header
+from lpm_kernel.models.gguf_header import read_header
 
 NOT_STORED = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias")
 """Ends of the names of buffers that old checkpoints hold and that llama.cpp computes itself."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from lpm_kernel.models.rendering import render
 from lpm_kernel.records import Message
 from lpm_kernel.training.arguments import FloorWarmup
 from lpm_kernel.training.callbacks import GuardLoss
-from lpm_kernel.training.rendering import render
 
 
 class PairTrainer(GuardLoss, FloorWarmup, DPOTrainer):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from unicodedata import is_normalized
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.training.model_files import GENERATION_CONFIG, read_object
-from lpm_kernel.training.models import WIDE, load_model
-from lpm_kernel.training.rendering import end_of_turn
+from lpm_kernel.models.folder import GENERATION_CONFIG, read_object
+from lpm_kernel.models.loading import WIDE, load_model
+from lpm_kernel.models.rendering import end_of_turn
 
 if TYPE_CHECKING:
     import torch

@@ -1,12 +1,9 @@
 """The settings that both trainings share."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from lpm_kernel.config import Config
-
-Precision = Literal["auto", "float32", "bfloat16"]
+from lpm_kernel.models.loading import Precision
 
 
 class TrainSettings(Config):

@@ -58,7 +58,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 def write_owner(root: Path) -> None:
     """Data, bio and untrained base model of a small owner."""
     from lpm_kernel.demo.base_model import write_base_model
-    from lpm_kernel.training.models import quiet_libraries
+    from lpm_kernel.models.loading import quiet_libraries
 
     quiet_libraries()
     workspace = Workspace(root)

@@ -66,8 +66,9 @@ def run(
     Raises DataError for too few pairs or a template without their roles, DivergedError when loss, gradient or a logged
     figure is no longer finite.
     """
+    from lpm_kernel.models.loading import check_base, load_tokenizer, quiet_libraries
     from lpm_kernel.training.checkpoints import binding_of, last_valid
-    from lpm_kernel.training.models import check_base, load_tokenizer, quiet_libraries, save_adapter
+    from lpm_kernel.training.saving import save_adapter
 
     check_base(base_model_path)
     quiet_libraries()
@@ -103,7 +104,7 @@ def split_pairs(pairs: Sequence[Pair], config: StageConfig) -> Split:
 
 def _fitting(tokenizer: Any, pairs: Sequence[Pair], max_length: int) -> list[Pair]:
     """Pairs whose longer side fits; a cut answer would teach to stop in the middle."""
-    from lpm_kernel.training.rendering import render
+    from lpm_kernel.models.rendering import render
 
     def length(pair: Pair) -> int:
         sides = [render(tokenizer, pair.messages, answer) for answer in (pair.chosen, pair.rejected)]
@@ -121,11 +122,12 @@ def _trainer(
     from transformers import set_seed
     from trl.trainer.dpo_config import DPOConfig
 
+    from lpm_kernel.models.loading import choose_precision, load_model
     from lpm_kernel.training.arguments import trainer_arguments
     from lpm_kernel.training.callbacks import GuardGradients, ShowProgress, StopWhenSaturated, silence
     from lpm_kernel.training.checkpoints import MarkComplete
     from lpm_kernel.training.dpo import PairTrainer
-    from lpm_kernel.training.models import choose_precision, load_model, lora_config
+    from lpm_kernel.training.saving import lora_config
 
     set_seed(config.seed)
     precision = choose_precision(base_model_path, config.precision)

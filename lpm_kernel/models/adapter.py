@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import DataError, MissingInputError
-from lpm_kernel.training.model_files import read_object
+from lpm_kernel.models.folder import read_object
 
 if TYPE_CHECKING:
     import torch

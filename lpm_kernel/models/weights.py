@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.training.model_files import INDEX, WEIGHTS
+from lpm_kernel.models.folder import INDEX, WEIGHTS
 
 if TYPE_CHECKING:
     import torch
