@@ -45,9 +45,10 @@ def pipeline(
     as_json: JsonOption = False,
 ) -> None:
     """Run the chain to its verdict; skip what is made."""
-    from lpm_kernel import chain, screen
+    from lpm_kernel import screen
+    from lpm_kernel.runner import run as chain
     from lpm_kernel.pipeline import STEPS
-    from lpm_kernel.settings import is_demo, open_workspace, resolve_all
+    from lpm_kernel.runner.settings import is_demo, open_workspace, resolve_all
 
     place = open_workspace(workspace, demo=demo, dry_run=dry_run)
     configs = resolve_all(place, preset=preset or ("demo" if demo else ""), assignments=settings or ())
@@ -65,9 +66,9 @@ def pipeline(
 @app.command(context_settings=PASS_ALL)
 def run(context: typer.Context) -> None:
     """Run one step: lpm run STEP [--setting VALUE] [--some_path PATH]; lpm run STEP --help lists them."""
-    from lpm_kernel import chain
+    from lpm_kernel.runner import run as chain
     from lpm_kernel.flags import parse
-    from lpm_kernel.settings import open_workspace, resolve_all
+    from lpm_kernel.runner.settings import open_workspace, resolve_all
 
     order = parse(context.args)
     place = open_workspace(order.workspace)
@@ -87,7 +88,7 @@ def steps(as_json: JsonOption = False) -> None:
 def status(workspace: WorkspaceOption = "", preset: PresetOption = "", as_json: JsonOption = False) -> None:
     """What is made, running, failed or stale."""
     from lpm_kernel import screen
-    from lpm_kernel.settings import open_workspace, resolve_all
+    from lpm_kernel.runner.settings import open_workspace, resolve_all
 
     place = open_workspace(workspace)
     screen.show_status(place, resolve_all(place, preset=preset), as_json)
@@ -100,7 +101,7 @@ def path(
     as_json: JsonOption = False,
 ) -> None:
     """Where an artifact is, or would be."""
-    from lpm_kernel.settings import open_workspace
+    from lpm_kernel.runner.settings import open_workspace
 
     place = open_workspace(workspace)
     found = place.find(artifact)
@@ -111,9 +112,9 @@ def path(
 @app.command()
 def doctor(workspace: WorkspaceOption = "", as_json: JsonOption = False) -> None:
     """What is missing here, and the cure; exit code 1 when the pipeline cannot run."""
-    from lpm_kernel.doctor import examine
+    from lpm_kernel.runner.preflight import examine
     from lpm_kernel.screen import show_findings
-    from lpm_kernel.settings import open_workspace, resolve_all
+    from lpm_kernel.runner.settings import open_workspace, resolve_all
 
     place = open_workspace(workspace)
     findings = examine(place, resolve_all(place))
@@ -128,9 +129,9 @@ def serve(
     workspace: WorkspaceOption = "",
 ) -> None:
     """Serve a GGUF on 127.0.0.1:8080 until Ctrl-C, without a key, OpenAI-compatible."""
-    from lpm_kernel.promotion import best_gguf
-    from lpm_kernel.serving.llama_cpp import serve_forever
-    from lpm_kernel.settings import open_workspace
+    from lpm_kernel.runner.versions import best_gguf
+    from lpm_kernel.serving.own_server import serve_forever
+    from lpm_kernel.runner.settings import open_workspace
 
     place = open_workspace(workspace)
     serve_forever(model or best_gguf(place), port=port, log_path=place.work_path("serve") / "server.log")
@@ -140,7 +141,7 @@ def serve(
 def clean(workspace: WorkspaceOption = "") -> None:
     """Take the demo away: its own files, byte for byte, and what its runs made. Whatever is yours stays."""
     from lpm_kernel.demo.gift import take_away
-    from lpm_kernel.settings import open_workspace
+    from lpm_kernel.runner.settings import open_workspace
 
     place = open_workspace(workspace)
     for root in (place, Workspace(place.root / "demo")):
@@ -151,7 +152,7 @@ def clean(workspace: WorkspaceOption = "") -> None:
 def bio_show(workspace: WorkspaceOption = "", as_json: JsonOption = False) -> None:
     """Print the bio."""
     from lpm_kernel.owner.bio import read_bio
-    from lpm_kernel.settings import open_workspace
+    from lpm_kernel.runner.settings import open_workspace
 
     place = open_workspace(workspace)
     source = place.find("global_bio") or place.place("global_bio")
@@ -163,7 +164,7 @@ def bio_show(workspace: WorkspaceOption = "", as_json: JsonOption = False) -> No
 def bio_edit(workspace: WorkspaceOption = "") -> None:
     """Open the bio in $VISUAL or $EDITOR; a template where there is none yet."""
     from lpm_kernel.bio_editor import edit
-    from lpm_kernel.settings import open_workspace
+    from lpm_kernel.runner.settings import open_workspace
 
     place = open_workspace(workspace)
     edit(place.place("global_bio"), found=place.find("global_bio"))

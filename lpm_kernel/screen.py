@@ -10,12 +10,12 @@ from rich.table import Table
 from lpm_kernel.config import Config
 from lpm_kernel.pipeline import STEPS, step_named
 from lpm_kernel.progress import clock
-from lpm_kernel.runs import latest_status
-from lpm_kernel.standing import forced_from, missing_inputs, refuse_when_lacking, wanted
+from lpm_kernel.runner.run_record import latest_status
+from lpm_kernel.runner.state import forced_from, missing_inputs, refuse_when_lacking, wanted
 from lpm_kernel.workspace import Workspace, begun_at
 
 if TYPE_CHECKING:
-    from lpm_kernel.doctor import Finding
+    from lpm_kernel.runner.preflight import Finding
 
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "stale": "yellow", "pending": "dim"}
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpm_kernel.hashing import file_sha256, files_of
+from lpm_kernel.files import file_sha256, files_of
 from lpm_kernel.pipeline import STEPS
 from lpm_kernel.workspace import TEMPORARY, Workspace, manifest_path
 

@@ -176,7 +176,7 @@ def test_the_bio_of_the_documented_settings_file_is_honoured(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lpm_kernel.L2.dpo import utils
-    from lpm_kernel.settings import open_workspace
+    from lpm_kernel.runner.settings import open_workspace
 
     workspace.place("global_bio").unlink()
     monkeypatch.setattr(utils, "GLOBAL_BIO", "I keep bees.")

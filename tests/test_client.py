@@ -14,7 +14,8 @@ from scripted_server import BEHAVIOURS, Call, Reply, ScriptedServer, first_then,
 
 from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.records import Message
-from lpm_kernel.serving import client, llama_cpp
+from lpm_kernel.serving import client
+from lpm_kernel.serving import own_server as llama_cpp
 from lpm_kernel.serving.client import ChatClient, Completion, RefusedError
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 

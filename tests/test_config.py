@@ -9,7 +9,7 @@ from lpm_kernel.config import Config, Layer, check_layer, environment_layer, pre
 from lpm_kernel.errors import ConfigError, UsageError
 from lpm_kernel.flags import parse
 from lpm_kernel.pipeline import STEPS, kinds
-from lpm_kernel.settings import resolve_all
+from lpm_kernel.runner.settings import resolve_all
 from lpm_kernel.workspace import Workspace
 
 

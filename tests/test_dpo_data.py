@@ -23,7 +23,8 @@ from scripted_server import (
 )
 
 from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
-from lpm_kernel.L2 import judging, prepare_data
+from lpm_kernel.L2 import prepare_data
+from lpm_kernel.judges import asking as judging
 from lpm_kernel.L2.dpo.dpo_data import StageConfig, run
 from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.owner.items import read_rows

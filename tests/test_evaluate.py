@@ -9,7 +9,7 @@ from tiny_gguf import write_tiny_gguf
 
 from lpm_kernel.errors import DataError
 from lpm_kernel.L2.evaluate_model import StageConfig, run
-from lpm_kernel.L2.report import curve
+from lpm_kernel.proof.report import curve
 from lpm_kernel.owner.items import SecondMeConfig, read_rows
 from lpm_kernel.records import write_jsonl
 

@@ -14,13 +14,13 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from lpm_kernel.errors import DataError, LpmError, MissingInputError
+from lpm_kernel.export import converter, pre_tokenizer
+from lpm_kernel.export.completeness import check_gguf
+from lpm_kernel.export.hostile_texts import HOSTILE
+from lpm_kernel.export.trained_answers import render_prompt
 from lpm_kernel.L2 import export_gguf
 from lpm_kernel.L2.export_gguf import StageConfig
 from lpm_kernel.records import Message, Prompt, write_jsonl
-from lpm_kernel.serving import converter, pre_tokenizer
-from lpm_kernel.serving.gguf_check import check_gguf
-from lpm_kernel.serving.hostile_texts import HOSTILE
-from lpm_kernel.training.reference_answers import render_prompt
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHATML = (

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from lpm_kernel.L2.bootstrap import interval
-from lpm_kernel.L2.gate import GateConfig, Trial, summarise
+from lpm_kernel.proof.statistics import interval
+from lpm_kernel.proof.gate import GateConfig, Trial, summarise
 from lpm_kernel.records import Answer, Message, Outcome, Prompt, Verdict
 
 

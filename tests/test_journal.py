@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lpm_kernel.errors import DataError, DiskError
-from lpm_kernel.hashing import key_of
+from lpm_kernel.files import key_of
 from lpm_kernel.journal import open_journal
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpm_kernel.L2.dpo.pairing import Choice, choose, comparisons, distinct, too_few
+from lpm_kernel.judges.pairing import Choice, choose, comparisons, distinct, too_few
 from lpm_kernel.records import Answer, Outcome, Verdict
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from lpm_kernel import chain
+from lpm_kernel.runner import run as chain
 from lpm_kernel.errors import MissingInputError
 from lpm_kernel.pipeline import STEPS, maker_of, step_named
-from lpm_kernel.settings import resolve_all
-from lpm_kernel.standing import standing, wanted
+from lpm_kernel.runner.settings import resolve_all
+from lpm_kernel.runner.state import standing, wanted
 from lpm_kernel.workspace import ARTIFACTS, Workspace
 
 PACKAGE = ROOT / "lpm_kernel"

@@ -18,9 +18,10 @@ from tiny_gguf import CONTEXT, write_tiny_gguf
 from lpm_kernel.errors import DataError, LpmError, MissingInputError, PermissionDeniedError, ServiceError
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.records import Message
-from lpm_kernel.serving import engines, listener, probe, process
+from lpm_kernel.serving import engines, listener, probe
+from lpm_kernel.serving import child as process
 from lpm_kernel.serving.client import ChatClient, Completion
-from lpm_kernel.serving.llama_cpp import Endpoint, ServingConfig, answering, serve, serve_forever
+from lpm_kernel.serving.own_server import Endpoint, ServingConfig, answering, serve, serve_forever
 
 QUESTION = [Message(role="user", content="Where does Ada live?")]
 FAKE = """#!{python}
@@ -29,7 +30,7 @@ if "--help" in sys.argv:
     sys.exit(print("--cache-ram N  --no-cache-idle-slots  --no-webui, --no-slots"))
 given = dict(zip(sys.argv[1:], sys.argv[2:]))
 {deed}
-child = ["-m", "lpm_kernel.serving.xllamacpp_child", "--model", given["-m"], "--port", given["--port"]]
+child = ["-m", "lpm_kernel.serving.engines.xllamacpp_child", "--model", given["-m"], "--port", given["--port"]]
 child += ["--slots", given["-np"], "--context-tokens", given["-c"], "--threads", given["-t"]]
 os.execv(sys.executable, [sys.executable, *child])
 """
@@ -37,7 +38,7 @@ os.execv(sys.executable, [sys.executable, *child])
 PARENT = """
 import sys, time
 from pathlib import Path
-from lpm_kernel.serving.llama_cpp import ServingConfig, serve
+from lpm_kernel.serving.own_server import ServingConfig, serve
 with serve(Path(sys.argv[1]), ServingConfig(engine="xllamacpp", port=int(sys.argv[2])), Path(sys.argv[3])) as endpoint:
     print(endpoint.pid, flush=True)
     time.sleep(60)

@@ -274,7 +274,7 @@ def test_dpo_ends_early_when_margins_saturate(base: Path, pairs: Path, tmp_path:
 def test_a_loss_that_is_not_finite_stops_within_a_step_and_keeps_the_last_good_checkpoint(
     base: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float
 ) -> None:
-    from lpm_kernel.training.dpo import PairTrainer
+    from lpm_kernel.training.pair_trainer import PairTrainer
 
     real = PairTrainer.compute_loss
 

@@ -18,22 +18,22 @@ from typing import Any
 from pydantic import Field
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.hashing import file_sha256
+from lpm_kernel.files import file_sha256
 from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges.base import JudgeConfig, Question
-from lpm_kernel.L2.bootstrap import mean
-from lpm_kernel.L2.bounded import map_bounded
-from lpm_kernel.L2.gate import GateConfig, Trial, summarise
-from lpm_kernel.L2.judging import Bench, open_judge
-from lpm_kernel.L2.report import write_report
-from lpm_kernel.L2.sampling import SamplingConfig, sample
+from lpm_kernel.proof.statistics import mean
+from lpm_kernel.serving.bounded import map_bounded
+from lpm_kernel.proof.gate import GateConfig, Trial, summarise
+from lpm_kernel.judges.asking import Bench, open_judge
+from lpm_kernel.proof.report import write_report
+from lpm_kernel.serving.sampling import SamplingConfig, sample
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.owner.facts import coverage, facts_of, strays
 from lpm_kernel.progress import say
 from lpm_kernel.records import Answer, Prompt, Verdict, read_jsonl, write_json
 from lpm_kernel.serving.client import ChatClient
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
-from lpm_kernel.serving.llama_cpp import serve
+from lpm_kernel.serving.own_server import serve
 
 STRANGER_BIO = """## Who
 A stranger: a retired lighthouse inspector from the Faroe Islands who keeps bees and restores barometers.

@@ -25,17 +25,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from lpm_kernel.errors import DataError, DiskError
-from lpm_kernel.models.folder import read_model_config, read_object, weight_shards
-from lpm_kernel.models.weights import list_weights
-from lpm_kernel.progress import say
-from lpm_kernel.records import Prompt, read_jsonl, write_json
-from lpm_kernel.serving.control_routes import Answer, ControlRoutes
-from lpm_kernel.serving.converter import converting, find_converter
-from lpm_kernel.serving.endpoint import ServingConfig
-from lpm_kernel.serving.gguf_check import check_gguf
-from lpm_kernel.serving.hostile_texts import HOSTILE
-from lpm_kernel.serving.llama_cpp import serve
-from lpm_kernel.training.reference_answers import (
+from lpm_kernel.export.completeness import check_gguf
+from lpm_kernel.export.converter import converting, find_converter
+from lpm_kernel.export.hostile_texts import HOSTILE
+from lpm_kernel.export.trained_answers import (
     GreedyAnswer,
     Rendered,
     end_ids,
@@ -43,6 +36,13 @@ from lpm_kernel.training.reference_answers import (
     render_prompt,
     until_end,
 )
+from lpm_kernel.models.folder import read_model_config, read_object, weight_shards
+from lpm_kernel.models.weights import list_weights
+from lpm_kernel.progress import say
+from lpm_kernel.records import Prompt, read_jsonl, write_json
+from lpm_kernel.serving.control_routes import Answer, ControlRoutes
+from lpm_kernel.serving.endpoint import ServingConfig
+from lpm_kernel.serving.own_server import serve
 
 DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 SLOTS = 4

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.hashing import key_of
+from lpm_kernel.files import key_of
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.owner.facts import facts_of
 from lpm_kernel.owner.items import SecondMeConfig, read_rows, same_question

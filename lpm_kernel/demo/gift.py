@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lpm_kernel.demo.write import write_demo
-from lpm_kernel.hashing import file_sha256, files_of
+from lpm_kernel.files import file_sha256, files_of
 from lpm_kernel.owner.items import SecondMeConfig
 from lpm_kernel.pipeline import STEPS
 from lpm_kernel.progress import say

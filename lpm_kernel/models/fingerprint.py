@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from lpm_kernel.errors import MissingInputError
-from lpm_kernel.hashing import file_sha256
+from lpm_kernel.files import file_sha256
 
 ADAPTER_RECORD = "lpm_adapter.json"
 """Beside an adapter: {"base_weights_sha256": weights_fingerprint(base model)}."""

@@ -29,7 +29,7 @@ from pydantic import Field
 
 from lpm_kernel.config import Config
 from lpm_kernel.errors import DataError, MissingInputError
-from lpm_kernel.hashing import key_of
+from lpm_kernel.files import key_of
 from lpm_kernel.records import Message, Prompt
 
 LEGACY_PREFIX = "<|ME|>"

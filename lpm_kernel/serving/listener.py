@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpm_kernel.hashing import file_sha256
+from lpm_kernel.files import file_sha256
 
 if TYPE_CHECKING:
     import psutil

@@ -16,20 +16,20 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from lpm_kernel.errors import DataError, ServiceError
-from lpm_kernel.hashing import file_sha256, key_of
+from lpm_kernel.files import file_sha256, key_of
 from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges import pairwise
 from lpm_kernel.judges.base import JudgeConfig, Question
-from lpm_kernel.L2.bounded import map_bounded
-from lpm_kernel.L2.dpo.pairing import Choice, choose, comparisons, distinct, too_few
-from lpm_kernel.L2.judging import Bench, open_judge
-from lpm_kernel.L2.sampling import SamplingConfig, sample
+from lpm_kernel.serving.bounded import map_bounded
+from lpm_kernel.judges.pairing import Choice, choose, comparisons, distinct, too_few
+from lpm_kernel.judges.asking import Bench, open_judge
+from lpm_kernel.serving.sampling import SamplingConfig, sample
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Answer, Evidence, Prompt, Verdict, read_jsonl, write_json, write_jsonl
 from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
-from lpm_kernel.serving.llama_cpp import answering
+from lpm_kernel.serving.own_server import answering
 from lpm_kernel.serving.probe import on_loopback, props
 
 

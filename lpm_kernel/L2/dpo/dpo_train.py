@@ -23,7 +23,7 @@ if __package__ is None:
 from pydantic import Field
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.hashing import key_of
+from lpm_kernel.files import key_of
 from lpm_kernel.L2.dpo.utils import Pair, read_pairs
 from lpm_kernel.progress import say
 from lpm_kernel.records import write_json
@@ -126,7 +126,7 @@ def _trainer(
     from lpm_kernel.training.arguments import trainer_arguments
     from lpm_kernel.training.callbacks import GuardGradients, ShowProgress, StopWhenSaturated, silence
     from lpm_kernel.training.checkpoints import MarkComplete
-    from lpm_kernel.training.dpo import PairTrainer
+    from lpm_kernel.training.pair_trainer import PairTrainer
     from lpm_kernel.training.saving import lora_config
 
     set_seed(config.seed)

@@ -14,7 +14,7 @@ from lpm_kernel.pipeline import STEPS
 from lpm_kernel.serving.endpoint import ServingConfig
 from lpm_kernel.serving.engines import find_engines
 from lpm_kernel.serving.probe import who_listens
-from lpm_kernel.standing import CURES, missing_inputs, wanted
+from lpm_kernel.runner.state import CURES, missing_inputs, wanted
 from lpm_kernel.workspace import Workspace
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "gguf", "openai", "sacrebleu")
@@ -62,7 +62,7 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _converter(configs: Mapping[str, Config]) -> Iterator[Finding]:
-    from lpm_kernel.serving.converter import find_converter
+    from lpm_kernel.export.converter import find_converter
 
     try:
         found = str(find_converter(configs["sft-gguf"].model_dump()["converter_path"]))

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lpm_kernel.errors import PermissionDeniedError, ServiceError
-from lpm_kernel.hashing import key_of
+from lpm_kernel.files import key_of
 from lpm_kernel.journal import Journal
 from lpm_kernel.judges.base import Judge, JudgeConfig, Opinion, Question, both_orders
 from lpm_kernel.judges.pairwise import PairwiseJudge

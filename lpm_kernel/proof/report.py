@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lpm_kernel.L2.gate import Trial
+from lpm_kernel.proof.gate import Trial
 from lpm_kernel.records import Evidence, Prompt, read_jsonl
 
 WIDTH, HEIGHT, EDGE = 640, 220, 36
@@ -40,7 +40,7 @@ def write_report(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.0%}"  # noqa: RUF001
     environment.filters["signed"] = lambda value: "–" if value is None else f"{value:+.2f}"  # noqa: RUF001
-    text = (resources.files("lpm_kernel.L2") / "report.html.jinja").read_text(encoding="utf-8")
+    text = (resources.files("lpm_kernel.proof") / "report.html.jinja").read_text(encoding="utf-8")
     page = environment.from_string(text).render(
         evaluation=evaluation,
         trials=[_row(trial) for trial in trials],

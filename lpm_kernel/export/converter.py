@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpm_kernel.errors import DataError, DiskError, MissingInputError
-from lpm_kernel.serving import convert_child, parent_guard, pre_tokenizer
+from lpm_kernel.export import convert_child, pre_tokenizer
+from lpm_kernel.serving import parent_guard
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("convert_hf_to_gguf.py", "conversion/base.py", "gguf-py/gguf/__init__.py")

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from lpm_kernel.config import Config
-from lpm_kernel.L2.bootstrap import interval, mean
+from lpm_kernel.proof.statistics import interval, mean
 from lpm_kernel.records import Answer, Prompt, Verdict
 
 

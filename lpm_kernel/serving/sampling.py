@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from lpm_kernel.config import Config
-from lpm_kernel.hashing import key_of
+from lpm_kernel.files import key_of
 from lpm_kernel.journal import Journal
 from lpm_kernel.records import Answer, Prompt
 from lpm_kernel.serving.client import ChatClient

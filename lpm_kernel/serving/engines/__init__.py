@@ -67,7 +67,7 @@ def find_engines(config: ServingConfig) -> list[Engine]:
     if config.engine in ("auto", "llama-server"):
         engines += [Engine("llama-server", (str(path),)) for path in _binaries()]
     if config.engine in ("auto", "xllamacpp") and find_spec("xllamacpp"):
-        engines.append(Engine("xllamacpp", (sys.executable, "-m", "lpm_kernel.serving.xllamacpp_child")))
+        engines.append(Engine("xllamacpp", (sys.executable, "-m", "lpm_kernel.serving.engines.xllamacpp_child")))
     return engines
 
 

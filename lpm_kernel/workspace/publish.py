@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from lpm_kernel.disk import flush
 from lpm_kernel.errors import BusyError, DiskError, OutputError, UsageError
-from lpm_kernel.hashing import MANIFEST, file_sha256, files_of, key_of
+from lpm_kernel.files import MANIFEST, file_sha256, files_of, key_of
 from lpm_kernel.progress import say
 
 ARTIFACTS: dict[str, tuple[str, ...]] = {

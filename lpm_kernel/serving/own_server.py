@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lpm_kernel.errors import LpmError, MissingInputError, PermissionDeniedError, ServiceError
-from lpm_kernel.hashing import file_sha256
+from lpm_kernel.files import file_sha256
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.progress import say
 from lpm_kernel.serving import engines, listener, probe
 from lpm_kernel.serving.endpoint import ENDPOINT_KEY, Endpoint, ServingConfig
 from lpm_kernel.serving.engines import Engine, Order
-from lpm_kernel.serving.process import Child
+from lpm_kernel.serving.child import Child
 
 __all__ = ["Endpoint", "ServingConfig", "answering", "serve", "serve_forever"]
 

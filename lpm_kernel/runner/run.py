@@ -10,13 +10,13 @@ from lpm_kernel.config import Config
 from lpm_kernel.demo.gift import is_all_demo
 from lpm_kernel.errors import MissingInputError
 from lpm_kernel.judges.base import JudgeConfig
-from lpm_kernel.L2.judging import judge_endpoint
+from lpm_kernel.judges.asking import judge_endpoint
 from lpm_kernel.pipeline import STEPS, Step, maker_of, step_named
 from lpm_kernel.progress import clock, say
-from lpm_kernel.runs import Record, birth_of, recording
+from lpm_kernel.runner.run_record import Record, birth_of, recording
 from lpm_kernel.serving.endpoint import ServingConfig
 from lpm_kernel.serving.probe import is_free
-from lpm_kernel.standing import Standing, forced_from, lacking_message, refuse_when_lacking, standing, wanted
+from lpm_kernel.runner.state import Standing, forced_from, lacking_message, refuse_when_lacking, standing, wanted
 from lpm_kernel.workspace import Workspace
 
 

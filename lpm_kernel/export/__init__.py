@@ -1,0 +1,1 @@
+"""A model -> a GGUF that is proven to be it."""

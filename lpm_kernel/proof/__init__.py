@@ -1,0 +1,1 @@
+"""Is the new model better? The evaluation, its gate, and the report."""

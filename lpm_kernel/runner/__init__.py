@@ -1,0 +1,1 @@
+"""The table run: settings, state, the run and its record, versions."""
