@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 from lpm_kernel.errors import LpmError, UsageError
+from lpm_kernel.files import write_atomically
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.progress import say
-from lpm_kernel.workspace import write_atomically
 
 TEMPLATE = """## Who I am
 Name, age, where I live, who is close to me.

@@ -1,11 +1,13 @@
-"""`python lpm_kernel/L2/....py` with any Python: go on in the checkout's `.venv` where this one lacks the libraries."""
+"""The checkout that we run from, and `python lpm_kernel/L2/....py` with any Python: on in its `.venv`, where one is."""
 
 import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv"
+CHECKOUT = Path(__file__).resolve().parents[1]
+"""The folder that holds the package; where the project was cloned to, unless it was installed as a wheel."""
+ENVIRONMENT = CHECKOUT / ".venv"
 
 
 def enter() -> None:

@@ -13,7 +13,7 @@ import typer
 
 from lpm_kernel.errors import DiskError, LpmError, OutputError, UsageError
 from lpm_kernel.progress import say
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.workspace.places import Workspace
 
 app = typer.Typer(
     help="Make a personal language model prefer its own best answers, and prove it.",
@@ -46,8 +46,8 @@ def pipeline(
 ) -> None:
     """Run the chain to its verdict; skip what is made."""
     from lpm_kernel import screen
-    from lpm_kernel.runner import run as chain
     from lpm_kernel.pipeline import STEPS
+    from lpm_kernel.runner import run as chain
     from lpm_kernel.runner.settings import is_demo, open_workspace, resolve_all
 
     place = open_workspace(workspace, demo=demo, dry_run=dry_run)
@@ -66,8 +66,8 @@ def pipeline(
 @app.command(context_settings=PASS_ALL)
 def run(context: typer.Context) -> None:
     """Run one step: lpm run STEP [--setting VALUE] [--some_path PATH]; lpm run STEP --help lists them."""
-    from lpm_kernel.runner import run as chain
     from lpm_kernel.flags import parse
+    from lpm_kernel.runner import run as chain
     from lpm_kernel.runner.settings import open_workspace, resolve_all
 
     order = parse(context.args)
@@ -113,8 +113,8 @@ def path(
 def doctor(workspace: WorkspaceOption = "", as_json: JsonOption = False) -> None:
     """What is missing here, and the cure; exit code 1 when the pipeline cannot run."""
     from lpm_kernel.runner.preflight import examine
-    from lpm_kernel.screen import show_findings
     from lpm_kernel.runner.settings import open_workspace, resolve_all
+    from lpm_kernel.screen import show_findings
 
     place = open_workspace(workspace)
     findings = examine(place, resolve_all(place))
@@ -129,9 +129,9 @@ def serve(
     workspace: WorkspaceOption = "",
 ) -> None:
     """Serve a GGUF on 127.0.0.1:8080 until Ctrl-C, without a key, OpenAI-compatible."""
+    from lpm_kernel.runner.settings import open_workspace
     from lpm_kernel.runner.versions import best_gguf
     from lpm_kernel.serving.own_server import serve_forever
-    from lpm_kernel.runner.settings import open_workspace
 
     place = open_workspace(workspace)
     serve_forever(model or best_gguf(place), port=port, log_path=place.work_path("serve") / "server.log")

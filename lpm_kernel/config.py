@@ -1,12 +1,12 @@
 """Settings: one pydantic field is the flag, the TOML key, the environment variable and the help line.
 
-Layers, later wins: field default < preset < `configs/lpm.toml` < environment < flags.
+Layers, later wins: field default < well-known variables (OPENAI_BASE_URL) < preset < `configs/lpm.toml` < `LPM_...`
+variables < flags.
 A TOML table is a step's name (`[dpo-train]`), or `[common]` for keys that several steps share.
 The environment variable of `lora_r` of dpo-train is `LPM_DPO_TRAIN_LORA_R`; a common `seed` is `LPM_SEED`.
 """
 
 import difflib
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -15,13 +15,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 
 from lpm_kernel.errors import ConfigError, UsageError
 
 COMMON = "common"
-RESERVED = {"LPM_WORKSPACE", "LPM_PRESET", "LPM_ENDPOINT_KEY"}
+RESERVED = {"LPM_WORKSPACE", "LPM_PRESET"}
 """Environment variables that name no setting of a step."""
+ENVIRONMENT = "environment"
+"""Under this name a field's extra holds the well-known variable that gives its value."""
 
 
 class Config(BaseModel):
@@ -43,13 +46,43 @@ class Config(BaseModel):
         """The operational fields of the class and its bases."""
         return frozenset().union(*(vars(base).get("operational", ()) for base in cls.__mro__))
 
-    def told(self) -> dict[str, Any]:
+    def recorded(self) -> dict[str, Any]:
         """The settings as JSON values, without the user and password that a URL may hold."""
         values = self.model_dump(mode="json")
         return {k: USERINFO.sub(r"\1", v) if isinstance(v, str) else v for k, v in values.items()}
 
+    @classmethod
+    def settings(cls) -> dict[str, FieldInfo]:
+        """The fields that a flag or a settings file may set: all but the secrets."""
+        return {key: field for key, field in cls.model_fields.items() if field.annotation is not SecretStr}
+
+    @classmethod
+    def variables(cls) -> dict[str, str]:
+        """Key -> the well-known environment variable that gives its value."""
+        extras = {key: field.json_schema_extra for key, field in cls.model_fields.items()}
+        return {key: str(e[ENVIRONMENT]) for key, e in extras.items() if isinstance(e, dict) and ENVIRONMENT in e}
+
 
 C = TypeVar("C", bound=Config)
+
+
+def secret(variable: str, description: str) -> Any:
+    """A field that comes from one environment variable (or `.env`) alone: no flag sets it, no file of ours holds it."""
+    return Field(SecretStr(""), exclude=True, description=description, json_schema_extra={ENVIRONMENT: variable})
+
+
+def one_of(names: Iterable[str]) -> AfterValidator:
+    """A setting that takes one of some names; the error tells them, and the nearest."""
+    known = list(names)
+
+    def check(value: str) -> str:
+        if value not in known:
+            raise ValueError(f"expected one of {', '.join(known)}{nearest(value, known)}")
+        return value
+
+    return AfterValidator(check)
+
+
 USERINFO = re.compile(r"(\w://)[^/@\s]*@")
 
 
@@ -87,17 +120,27 @@ def toml_layer(path: Path) -> Layer:
         raise ConfigError(f"{path} is not TOML: {error}") from None
 
 
-def environment_layer(kinds: Mapping[str, type[Config]], environ: Mapping[str, str] = os.environ) -> Layer:
+def environment_layer(kinds: Mapping[str, type[Config]], environ: Mapping[str, str]) -> Layer:
     """`LPM_...` variables; raises ConfigError for one that names no setting."""
-    known = {_variable(step, key): (step, key) for step, kind in kinds.items() for key in kind.model_fields}
+    known = {_variable(step, key): (step, key) for step, kind in kinds.items() for key in kind.settings()}
     known |= {_variable(COMMON, key): (COMMON, key) for key in _shared_keys(kinds)}
+    others = RESERVED | {name for kind in kinds.values() for name in kind.variables().values()}
     tables: dict[str, dict[str, Any]] = {}
-    for name in sorted(n for n in environ if n.startswith("LPM_") and n not in RESERVED):
+    for name in sorted(n for n in environ if n.startswith("LPM_") and n not in others):
         if name not in known:
             raise ConfigError(f"environment variable {name} names no setting{nearest(name, known)}; unset or rename it")
         step, key = known[name]
         tables.setdefault(step, {})[key] = environ[name]
     return Layer("environment", tables)
+
+
+def variables_layer(kinds: Mapping[str, type[Config]], values: Mapping[str, str], origin: str) -> Layer:
+    """Well-known variables, such as OPENAI_API_KEY: the only source of the secrets."""
+    tables = {
+        step: {key: value for key, name in kind.variables().items() if (value := values.get(name, ""))}
+        for step, kind in kinds.items()
+    }
+    return Layer(origin, tables)
 
 
 def check_layer(layer: Layer, kinds: Mapping[str, type[Config]]) -> None:
@@ -107,8 +150,11 @@ def check_layer(layer: Layer, kinds: Mapping[str, type[Config]]) -> None:
             raise ConfigError(f"{layer.origin}: table [{table}] is no step{nearest(table, [*kinds, COMMON])}")
         if not isinstance(keys, Mapping):
             raise ConfigError(f"{layer.origin}: {table!r} must be a table, [{table}], but is {keys!r}")
-        known = _shared_keys(kinds) if table == COMMON else set(kinds[table].model_fields)
+        known = _shared_keys(kinds) if table == COMMON else set(kinds[table].settings())
+        secrets = {k: name for kind in kinds.values() for k, name in kind.variables().items()}
         for key in keys:
+            if key not in known and key in secrets:
+                raise ConfigError(f"{layer.origin}: [{table}] {key} is a secret; put {secrets[key]}=... into .env")
             if key not in known:
                 raise ConfigError(f"{layer.origin}: [{table}] has no key {key!r}{nearest(key, known)}")
 
@@ -132,7 +178,8 @@ def resolve(kind: type[C], step: str, layers: Iterable[Layer], flags: Mapping[st
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else "?"
         wrong = UsageError if key in flags else ConfigError
-        raise wrong(f"{step}: {key} = {first.get('input')!r} ({origins.get(key, 'default')}): {first['msg']}") from None
+        told = first["msg"].removeprefix("Value error, ")
+        raise wrong(f"{step}: {key} = {first.get('input')!r} ({origins.get(key, 'default')}): {told}") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -142,7 +189,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _shared_keys(kinds: Mapping[str, type[Config]]) -> set[str]:
-    return {key for kind in kinds.values() for key in kind.model_fields}
+    return {key for kind in kinds.values() for key in kind.settings()}
 
 
 def _variable(step: str, key: str) -> str:

@@ -15,6 +15,9 @@ LpmError                     70  our own defect, or one without a better class
 Every message holds the value, what was expected, and the next move.
 """
 
+import errno
+from dataclasses import dataclass
+
 
 class LpmError(Exception):
     """Something that the person at the screen can act on."""
@@ -78,3 +81,43 @@ class ConfigError(LpmError):
     """A settings file or environment variable is wrong."""
 
     exit_code = 78
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at before the work begins, by a stage's `preflight` or by the doctor."""
+
+    what: str
+    found: str
+    fine: bool = True
+    cure: str = ""
+    blocks: type[LpmError] | None = None
+    """The error of a run that cannot begin before this is cured."""
+
+    def refuse(self) -> None:
+        """Raise the error, if the finding blocks."""
+        if self.blocks and not self.fine:
+            raise self.blocks(f"{self.what}: {self.found}; {self.cure}")
+
+
+OS_ERRORS: dict[int, tuple[type[LpmError], str]] = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG),
+        (DiskError, "free space and start again: what was there before still is"),
+    ),
+    **dict.fromkeys(
+        (errno.EPERM, errno.EACCES, errno.EROFS),
+        (OutputError, "make it writable for you, or choose another --workspace"),
+    ),
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+        (OutputError, "something else is in the way; move it, or choose another --workspace"),
+    ),
+}
+"""What the disk said -> our error, and the next move."""
+
+
+def from_os_error(error: OSError) -> LpmError | OSError:
+    """The error to raise for what the disk said; itself when the table does not know it."""
+    kind, cure = OS_ERRORS.get(error.errno or 0, (None, ""))
+    return error if kind is None else kind(f"{error}; {cure}")

@@ -1,11 +1,23 @@
-"""Content hashes: of values, files and folders. All SHA-256, in hex."""
+"""Files and hashes: what is on the disk for good, whole or absent; JSON and JSON lines in and out."""
 
 import hashlib
 import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
-MANIFEST = "manifest.json"
-"""A folder's birth certificate; not a part of its content."""
+from pydantic import BaseModel, ValidationError
+
+from lpm_kernel.errors import DataError, MissingInputError, from_os_error
+
+TEMPORARY = ".lpm-tmp-"
+"""Beginning of the names under which something is built; the next run sweeps what a killed one left."""
+
+R = TypeVar("R", bound=BaseModel)
+
+# Hashes, all SHA-256 in hex ---------------------------------------------------------------------------------------
 
 
 def key_of(*parts: object) -> str:
@@ -20,9 +32,112 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def files_of(path: Path) -> dict[str, Path]:
-    """Relative name -> file; a single file has the name ``."""
-    if not path.is_dir():
-        return {"": path}
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p != path / MANIFEST)
-    return {str(p.relative_to(path)): p for p in files}
+# On the disk for good ---------------------------------------------------------------------------------------------
+
+
+def flush(path: Path) -> None:
+    """Return once the file's content, or the folder's entries, survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_flushed(path: Path, text: str) -> None:
+    """Write and flush; not whole before it returns."""
+    path.write_text(text + "\n", encoding="utf-8")
+    flush(path)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """A small file, whole or not at all."""
+    make_folder(path.parent)
+    draft = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    write_flushed(draft, text)
+    draft.rename(path)
+    flush(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """With its parents; raises OutputError or DiskError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error) from None
+
+
+def remove(path: Path) -> None:
+    """A file, a link or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+# JSON -------------------------------------------------------------------------------------------------------------
+
+
+def read_object(path: Path, cure: str) -> dict[str, Any]:
+    """A JSON object; raises MissingInputError or DataError, which end with the cure."""
+    if not path.is_file():
+        raise MissingInputError(f"{path} is not there; {cure}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON ({error}); {cure}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds {type(value).__name__}, expected an object; {cure}")
+    return value
+
+
+def write_json(path: Path, value: object) -> None:
+    """JSON for people and machines: two-space indent, UTF-8, no NaN; a record by its fields."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    path.write_text(json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_json_list(path: Path, rows: Iterable[object]) -> None:
+    """A JSON list in the same manner, a row at a time, so that its length costs no memory."""
+    with path.open("w", encoding="utf-8") as file:
+        before = "["
+        for row in rows:
+            text = json.dumps(row, indent=2, ensure_ascii=False, allow_nan=False)
+            file.write(f"{before}\n  " + text.replace("\n", "\n  "))
+            before = ","
+        file.write("[]\n" if before == "[" else "\n]\n")
+
+
+def read_record(path: Path, kind: type[R]) -> R:
+    """A document of one kind; raises MissingInputError or DataError."""
+    if not path.is_file():
+        raise MissingInputError(f"{path} is not there; `lpm steps` tells which step makes it")
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise DataError(f"{path}: {_told(error, kind)}; run the step that makes it again") from None
+
+
+def write_jsonl(path: Path, records: Iterable[BaseModel]) -> None:
+    """One record a line, in the order given, as they come."""
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(record.model_dump_json() + "\n")
+
+
+def read_jsonl(path: Path, kind: type[R]) -> Iterator[R]:
+    """Records of one kind; raises MissingInputError, or DataError with the line's number."""
+    if not path.is_file():
+        raise MissingInputError(f"{path} is not there; `lpm steps` tells which step makes it")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield kind.model_validate_json(line)
+            except ValidationError as error:
+                told = _told(error, kind)
+                raise DataError(f"{path}, line {number}: {told}; run the step that makes it again") from None
+
+
+def _told(error: ValidationError, kind: type[BaseModel]) -> str:
+    first = error.errors()[0]
+    return f"not a {kind.__name__} ({first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'})"

@@ -1,11 +1,14 @@
 """The chain as one table: each step, what it needs and what it makes."""
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
 
 from lpm_kernel.config import Config
 from lpm_kernel.errors import UsageError
+from lpm_kernel.L2 import evaluate_model, export_gguf, merge_lora_weights, prepare_data, sft_train
+from lpm_kernel.L2.dpo import dpo_data, dpo_train
 
 
 @dataclass(frozen=True)
@@ -13,52 +16,54 @@ class Step:
     """A stage at its place in the chain. Roles are the path arguments of the stage's `run`."""
 
     name: str
-    module: str
+    stage: ModuleType
     needs: Mapping[str, str]
     """Role -> artifact that must be there; a changed one makes the step stale."""
     makes: Mapping[str, str]
     """Role -> artifact; the first is the one whose presence without our manifest means that it was given."""
     uses: Mapping[str, str] = field(default_factory=dict)
     """Role -> artifact that is shown or compared when it is there; it makes nothing stale."""
-    replaceable: frozenset[str] = frozenset()
-    """Roles of `needs` that a server which the user started stands in for."""
+    replaceable: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
+    """Role of `needs` -> whether, with these settings, something else stands in for it."""
     resumes: bool = False
     """The stage takes `work_path`, where it finds what a killed run of it left."""
     journals: bool = False
     """What is in `work_path` stays of worth after the step is done: answers and verdicts."""
 
+    @property
+    def config_kind(self) -> type[Config]:
+        """The stage's settings."""
+        return self.stage.StageConfig  # type: ignore[no-any-return]
+
 
 STEPS: tuple[Step, ...] = (
     Step(
         "prepare",
-        "lpm_kernel.L2.prepare_data",
+        prepare_data,
         needs={"merged_path": "merged.json", "bio_path": "global_bio"},
         makes={
             "prompts_path": "prompts",
             "held_out_path": "held_out",
+            "items_path": "items",
             "account_path": "items_account",
         },
     ),
     Step(
         "sft-train",
-        "lpm_kernel.L2.sft_train",
-        needs={
-            "base_model_path": "base_model",
-            "training_data_path": "merged.json",
-            "held_out_path": "held_out",
-        },
+        sft_train,
+        needs={"base_model_path": "base_model", "training_data_path": "items", "held_out_path": "held_out"},
         makes={"adapter_path": "personal_model"},
         resumes=True,
     ),
     Step(
         "sft-merge",
-        "lpm_kernel.L2.merge_lora_weights",
+        merge_lora_weights,
         needs={"base_model_path": "base_model", "lora_adapter_path": "personal_model"},
         makes={"output_model_path": "merged_model"},
     ),
     Step(
         "sft-gguf",
-        "lpm_kernel.L2.export_gguf",
+        export_gguf,
         needs={"model_path": "merged_model"},
         makes={"gguf_path": "lpm.gguf", "report_path": "fidelity"},
         uses={"prompts_path": "prompts"},
@@ -66,41 +71,34 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(
         "dpo-data",
-        "lpm_kernel.L2.dpo.dpo_data",
-        needs={
-            "prompts_path": "prompts",
-            "bio_path": "global_bio",
-            "gguf_path": "lpm.gguf",
-        },
+        dpo_data,
+        needs={"prompts_path": "prompts", "bio_path": "global_bio", "gguf_path": "lpm.gguf"},
         makes={
             "direct_path": "dpo_direct.json",
             "full_path": "dpo_full.json",
             "verdicts_path": "verdicts",
             "account_path": "pairs_account",
         },
-        replaceable=frozenset({"gguf_path"}),
+        replaceable={"gguf_path": dpo_data.has_other_server},
         resumes=True,
         journals=True,
     ),
     Step(
         "dpo-train",
-        "lpm_kernel.L2.dpo.dpo_train",
-        needs={
-            "base_model_path": "merged_model",
-            "training_data_path": "dpo_direct.json",
-        },
+        dpo_train,
+        needs={"base_model_path": "merged_model", "training_data_path": "dpo_direct.json"},
         makes={"adapter_path": "adapter"},
         resumes=True,
     ),
     Step(
         "dpo-merge",
-        "lpm_kernel.L2.merge_lora_weights",
+        merge_lora_weights,
         needs={"base_model_path": "merged_model", "lora_adapter_path": "adapter"},
         makes={"output_model_path": "dpo_merged_model"},
     ),
     Step(
         "dpo-gguf",
-        "lpm_kernel.L2.export_gguf",
+        export_gguf,
         needs={"model_path": "dpo_merged_model"},
         makes={"gguf_path": "dpo_lpm.gguf", "report_path": "dpo_fidelity"},
         uses={"prompts_path": "prompts"},
@@ -108,7 +106,7 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(
         "evaluate",
-        "lpm_kernel.L2.evaluate_model",
+        evaluate_model,
         needs={
             "before_gguf_path": "lpm.gguf",
             "after_gguf_path": "dpo_lpm.gguf",
@@ -142,6 +140,6 @@ def maker_of(artifact: str) -> Step | None:
     return next((s for s in STEPS if artifact in s.makes.values()), None)
 
 
-def kinds() -> dict[str, type[Config]]:
-    """Step -> its StageConfig. Imports the stages, which import nothing heavy."""
-    return {s.name: importlib.import_module(s.module).StageConfig for s in STEPS}
+def config_kinds() -> dict[str, type[Config]]:
+    """Step -> its StageConfig."""
+    return {s.name: s.config_kind for s in STEPS}

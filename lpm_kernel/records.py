@@ -1,14 +1,12 @@
-"""What flows through the chain: Message -> Prompt -> Answer -> Verdict -> Evidence."""
+"""What flows through the chain: Message -> Prompt -> Answer -> Verdict -> Evidence -> PreferencePair."""
 
-import json
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Literal, TypeVar
+import re
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from lpm_kernel.errors import DataError, MissingInputError
-
+LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Half of an escaped UTF-16 pair: JSON may hold it, UTF-8 cannot."""
 Role = Literal["system", "user", "assistant"]
 Outcome = Literal["first", "second", "tie", "failed"]
 
@@ -30,13 +28,13 @@ class Prompt(Record):
     """One question to the model, rendered exactly as SFT rendered it."""
 
     id: str
-    """First 16 hex digits of the SHA-256 of messages and reference; stable across runs."""
+    """First 16 hex digits of the SHA-256 of messages and target; stable across runs."""
     row: int
     """Index of the item in merged.json, counted from 0."""
     variant: str
     messages: tuple[Message, ...]
-    reference: str
-    """The SFT target, called `label` in dpo_full.json."""
+    target: str
+    """The answer that SFT trains; called `label` in dpo_full.json."""
     notes: tuple[str, ...] = ()
     """The owner's notes that this item rests on."""
     score: float | None = None
@@ -92,35 +90,62 @@ class Evidence(Record):
     """Why there is no pair, None when there is one."""
 
 
-R = TypeVar("R", bound=Record)
+class ItemsAccount(Record):
+    """`items_account.json`: read = usable + skipped; usable = prompts + held_out + set_aside."""
+
+    read: int
+    usable: int
+    skipped: dict[str, int]
+    """By reason."""
+    prompts: int
+    held_out: int
+    set_aside: dict[str, int]
+    """By reason."""
+    variants: dict[str, int]
+    """Of the usable items."""
 
 
-def write_jsonl(path: Path, records: Iterable[Record]) -> None:
-    """One record a line, in the order given."""
-    with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(record.model_dump_json() + "\n")
+class Served(Record):
+    """Who answered."""
+
+    model: str
+    engine: str
+    ours: bool
+    identity: str
+    """Of the weights, as a hash: what the journaled answers belong to."""
+    weights: Literal["same", "other", "unknown"]
+    """Whether they are those of the model that will be trained."""
 
 
-def read_jsonl(path: Path, kind: type[R]) -> Iterator[R]:
-    """Records of one kind; raises MissingInputError, or DataError with the line's number."""
-    if not path.is_file():
-        raise MissingInputError(f"{path} is not there; `lpm steps` tells which step makes it")
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield kind.model_validate_json(line)
-            except ValidationError as error:
-                first = error.errors()[0]
-                raise DataError(
-                    f"{path}, line {number}: not a {kind.__name__} ({first['msg']} at {first['loc']}); "
-                    "run the step that makes this file again"
-                ) from None
+class PairsAccount(Record):
+    """`pairs_account.json`: prompts = pairs + dropped."""
+
+    prompts: int
+    pairs: int
+    dropped: dict[str, int]
+    """By reason."""
+    verdicts: dict[str, int]
+    """By outcome."""
+    answers: dict[str, int]
+    """By finish reason."""
+    served: Served
 
 
-def write_json(path: Path, value: object) -> None:
-    """JSON for people and machines: two-space indent, UTF-8, no NaN."""
-    path.write_text(
-        json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        encoding="utf-8",
-    )
+class PreferencePair(Record):
+    """What DPO trains on: a conversation that ends with the user's turn, and two answers to it."""
+
+    messages: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    confidence: float = Field(1.0, gt=0.5, le=1)
+    """Probability that `chosen` is the better one; 1 - confidence is the pair's label smoothing."""
+
+
+def without_surrogates(text: str) -> str:
+    """The text with a replacement character for what UTF-8 cannot hold."""
+    return LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def is_sound(text: str) -> bool:
+    """Whether UTF-8 can hold the text."""
+    return not LONE_SURROGATE.search(text)

@@ -12,7 +12,8 @@ from lpm_kernel.pipeline import STEPS, step_named
 from lpm_kernel.progress import clock
 from lpm_kernel.runner.run_record import latest_status
 from lpm_kernel.runner.state import forced_from, missing_inputs, refuse_when_lacking, wanted
-from lpm_kernel.workspace import Workspace, begun_at
+from lpm_kernel.workspace.manifest import begun_at
+from lpm_kernel.workspace.places import Workspace
 
 if TYPE_CHECKING:
     from lpm_kernel.runner.preflight import Finding

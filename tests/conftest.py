@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lpm_kernel.serving.probe import any_free_port
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.workspace.places import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 BIO = """## Who

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.workspace.places import Workspace
 
 NAMES = ("prompts", "lpm.gguf", "adapter", "fidelity")
 BIRTH = {
@@ -30,7 +30,7 @@ def publish(root: Path, text: str) -> None:
     """Four artifacts, one of them a folder, as a step publishes its outputs."""
     workspace = Workspace(root)
     places = {name: workspace.place(name) for name in NAMES}
-    with workspace.lock(), workspace.building(places) as drafts:
+    with lock(workspace), workspace.building(places) as drafts:
         for name, draft in drafts.items():
             _write(name, draft, f"{text} {name}")
         workspace.publish(drafts, places, BIRTH)

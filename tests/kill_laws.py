@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpm_kernel.files import file_sha256, files_of
+from lpm_kernel.files import TEMPORARY, file_sha256
 from lpm_kernel.pipeline import STEPS
-from lpm_kernel.workspace import TEMPORARY, Workspace, manifest_path
+from lpm_kernel.workspace.manifest import files_of, manifest_path
+from lpm_kernel.workspace.places import Workspace
 
 TESTS = Path(__file__).resolve().parent
 SETTLED_S = 0.2

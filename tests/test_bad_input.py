@@ -16,7 +16,7 @@ from scripted_server import ScriptedServer
 from tiny_gguf import write_tiny_gguf
 
 from lpm_kernel.demo.base_model import write_base_model
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.workspace.places import Workspace
 
 Spoil = Callable[[Workspace], None]
 
@@ -73,8 +73,8 @@ def model(name: str, **config: object) -> Spoil:
 
 def settings(text: str) -> Spoil:
     def spoil(w: Workspace) -> None:
-        w.settings_path().parent.mkdir(parents=True)
-        w.settings_path().write_text(text)
+        w.settings_path.parent.mkdir(parents=True)
+        w.settings_path.write_text(text)
 
     return spoil
 

@@ -11,7 +11,7 @@ from conftest import ROOT, Lpm
 from test_pipeline import HEAVY
 
 from lpm_kernel.pipeline import STEPS
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.workspace.places import Workspace
 
 SCRIPTS = {
     "L2/prepare_data.py": "prepare",
@@ -44,7 +44,7 @@ def test_looking_around_loads_nothing_heavy(arguments: list[str], tmp_path: Path
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_documented_script_runs_by_path_from_any_folder(script: str, tmp_path: Path) -> None:
+def test_a_documented_script_runs_checkout_from_any_folder(script: str, tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "lpm_kernel" / script, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=BARE)
     assert done.returncode == 0, done.stderr
@@ -52,7 +52,7 @@ def test_a_documented_script_runs_by_path_from_any_folder(script: str, tmp_path:
 
 
 def test_a_documented_script_run_by_a_bare_python_goes_on_in_the_environment_or_names_the_cure(tmp_path: Path) -> None:
-    script = "import sys; from lpm_kernel import by_path; by_path.find_spec = lambda name: None; by_path.enter()"
+    script = "import sys; from lpm_kernel import checkout; checkout.find_spec = lambda name: None; checkout.enter()"
     bare = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert (bare.returncode, "scripts/setup" in bare.stderr) == (69, True)
     fake = tmp_path / "bin" / "python"
@@ -60,7 +60,7 @@ def test_a_documented_script_run_by_a_bare_python_goes_on_in_the_environment_or_
     fake.write_text("#!/bin/sh\necho entered $*")
     fake.chmod(0o755)
     script = script.replace(
-        "by_path.enter()", f"by_path.ENVIRONMENT = by_path.Path({str(tmp_path)!r}); by_path.enter()"
+        "checkout.enter()", f"checkout.ENVIRONMENT = checkout.Path({str(tmp_path)!r}); checkout.enter()"
     )
     other = subprocess.run([sys.executable, "-c", script, "--beta"], capture_output=True, text=True, cwd=ROOT)
     assert other.stdout.startswith("entered -c --beta")

@@ -10,7 +10,7 @@ from lpm_kernel.errors import ConfigError, UsageError
 from lpm_kernel.flags import parse
 from lpm_kernel.pipeline import STEPS, kinds
 from lpm_kernel.runner.settings import resolve_all
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.workspace.places import Workspace
 
 
 class Sample(Config):

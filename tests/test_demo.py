@@ -10,11 +10,11 @@ from conftest import Lpm, owner_items
 from lpm_kernel.demo.owner import biography, items, load_owner, write_owner
 from lpm_kernel.demo.write import write_demo
 from lpm_kernel.owner.facts import facts_of
-from lpm_kernel.owner.items import SecondMeConfig, read_rows
+from lpm_kernel.owner.items import ItemConfig, read_items
 from lpm_kernel.records import Prompt
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.workspace.places import Workspace
 
-CONFIG = SecondMeConfig(user_name="Elin")
+CONFIG = ItemConfig(user_name="Elin")
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows(demo: Path) -> list[Prompt]:
-    return read_rows(demo / "merged.json", CONFIG)[0]
+    return read_items(demo / "merged.json", CONFIG)[0]
 
 
 def test_every_item_is_usable_and_every_variant_occurs(demo: Path) -> None:
-    usable, skipped = read_rows(demo / "merged.json", CONFIG)
+    usable, skipped = read_items(demo / "merged.json", CONFIG)
     assert not skipped
     assert 250 <= len(usable) <= 400
     assert set(Counter(row.variant for row in usable)) == {
@@ -60,7 +60,7 @@ def test_a_fact_is_told_by_its_own_note_only(demo: Path) -> None:
     bio = (demo / "bio.md").read_text(encoding="utf-8")
     keys = {key.casefold(): fact.note for fact in load_owner().facts for key in fact.keys}
     for row in rows(demo):
-        for fact in facts_of(row.reference, bio, "") & keys.keys():
+        for fact in facts_of(row.target, bio, "") & keys.keys():
             assert row.notes == (keys[fact],)
 
 
@@ -116,7 +116,7 @@ def test_clean_takes_the_demo_away_whole(filled: Workspace, lpm: Lpm) -> None:
 def test_clean_leaves_an_owners_files_beside_the_demos_and_in_their_place(filled: Workspace, lpm: Lpm) -> None:
     mine = {
         filled.place("merged.json"): "[]",
-        filled.settings_path(): 'preset = "demo"\n[common]\nuser_name = "Ada"\n',
+        filled.settings_path: 'preset = "demo"\n[common]\nuser_name = "Ada"\n',
         filled.root / "L2/data/notes.txt": "mine",
         filled.root / "model/output/merged_model/me/config.json": "{}",
         filled.base_model_place("demo") / "mine.txt": "beside",
@@ -143,15 +143,15 @@ def test_what_a_run_on_an_owners_data_made_in_the_demos_workspace_stays(filled: 
 
 def test_an_owners_settings_are_never_overwritten_by_the_demo(tmp_path: Path, lpm: Lpm) -> None:
     workspace = Workspace(tmp_path / "resources")
-    workspace.settings_path().parent.mkdir(parents=True)
-    workspace.settings_path().write_text('[common]\njudge_model = "mine"\n')
+    workspace.settings_path.parent.mkdir(parents=True)
+    workspace.settings_path.write_text('[common]\njudge_model = "mine"\n')
     lpm("pipeline", "--demo", "--until", "prepare", env={"LPM_WORKSPACE": str(workspace.root)})
-    assert workspace.settings_path().read_text() == '[common]\njudge_model = "mine"\n'
+    assert workspace.settings_path.read_text() == '[common]\njudge_model = "mine"\n'
     assert Workspace(workspace.root / "demo").find("prompts") and not workspace.find("prompts")
 
 
 def test_edited_settings_of_the_demo_stay_as_they_are(filled: Workspace, lpm: Lpm) -> None:
-    filled.settings_path().write_text('preset = "demo"\n[dpo-train]\nbeta = 0.5\n')
+    filled.settings_path.write_text('preset = "demo"\n[dpo-train]\nbeta = 0.5\n')
     filled.place("global_bio").unlink()
     lpm("pipeline", "--demo", "--until", "prepare", env={"LPM_WORKSPACE": str(filled.root)})
-    assert "beta = 0.5" in filled.settings_path().read_text() and filled.find("global_bio")
+    assert "beta = 0.5" in filled.settings_path.read_text() and filled.find("global_bio")

@@ -23,12 +23,13 @@ from scripted_server import (
 )
 
 from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
-from lpm_kernel.L2 import prepare_data
+from lpm_kernel.files import read_jsonl, write_jsonl
 from lpm_kernel.judges import asking as judging
+from lpm_kernel.L2 import prepare_data
 from lpm_kernel.L2.dpo.dpo_data import StageConfig, run
 from lpm_kernel.L2.dpo.utils import read_pairs
-from lpm_kernel.owner.items import read_rows
-from lpm_kernel.records import Evidence, read_jsonl, write_jsonl
+from lpm_kernel.owner.items import read_items
+from lpm_kernel.records import Evidence
 from lpm_kernel.serving import client
 
 IN_FLIGHT = 5
@@ -41,7 +42,7 @@ Synthesise = Callable[..., Made]
 def synthesise(tmp_path: Path, merged_path: Path, bio_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthesise:
     """Run the stage on 20 prompts; model and judge by their behaviours' names."""
     monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
-    prompts, _ = read_rows(merged_path, prepare_data.StageConfig())
+    prompts, _ = read_items(merged_path, prepare_data.StageConfig())
     write_jsonl(tmp_path / "prompts", prompts)
 
     def call(server: ScriptedServer, model: str = "model", judge: str = "judge-honest", **more: Any) -> Made:

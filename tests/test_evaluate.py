@@ -8,10 +8,10 @@ import pytest
 from tiny_gguf import write_tiny_gguf
 
 from lpm_kernel.errors import DataError
+from lpm_kernel.files import write_jsonl
 from lpm_kernel.L2.evaluate_model import StageConfig, run
+from lpm_kernel.owner.items import ItemConfig, read_items
 from lpm_kernel.proof.report import curve
-from lpm_kernel.owner.items import SecondMeConfig, read_rows
-from lpm_kernel.records import write_jsonl
 
 CONFIG = StageConfig.model_validate({"judge": "reference", "samples": 2, "max_tokens": 8, "slots": 4, "port": 18080})
 Made = dict[str, Path]
@@ -20,8 +20,8 @@ Made = dict[str, Path]
 @pytest.fixture
 def evaluated(tmp_path: Path, merged_path: Path, bio_path: Path) -> Made:
     """Two random models on ten questions; the first question tries to break out of the page."""
-    questions, _ = read_rows(merged_path, SecondMeConfig())
-    hostile = questions[0].model_copy(update={"reference": "<script>alert('Trieste')</script>"})
+    questions, _ = read_items(merged_path, ItemConfig())
+    hostile = questions[0].model_copy(update={"target": "<script>alert('Trieste')</script>"})
     write_jsonl(tmp_path / "held_out", [hostile, *questions[1:10]])
     for seed, name in enumerate(("before", "after")):
         write_tiny_gguf(tmp_path / name, seed)

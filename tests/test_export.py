@@ -18,9 +18,10 @@ from lpm_kernel.export import converter, pre_tokenizer
 from lpm_kernel.export.completeness import check_gguf
 from lpm_kernel.export.hostile_texts import HOSTILE
 from lpm_kernel.export.trained_answers import render_prompt
+from lpm_kernel.files import write_jsonl
 from lpm_kernel.L2 import export_gguf
 from lpm_kernel.L2.export_gguf import StageConfig
-from lpm_kernel.records import Message, Prompt, write_jsonl
+from lpm_kernel.records import Message, Prompt
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHATML = (
@@ -141,8 +142,7 @@ def test_the_owners_prompts_are_compared_too(export: Export, model: Path, tmp_pa
     messages = (Message(role="system", content="You are Léa."), Message(role="user", content="Who are you?"))
     decomposed = (Message(role="user", content="e\u0301 is two code points"),)
     prompts = [
-        Prompt(id=f"{i}", row=i, variant="memory", messages=m, reference="")
-        for i, m in enumerate((messages, decomposed))
+        Prompt(id=f"{i}", row=i, variant="memory", messages=m, target="") for i, m in enumerate((messages, decomposed))
     ]
     write_jsonl(tmp_path / "prompts.jsonl", prompts)
     report = export.run(model, tmp_path / "prompts.jsonl", greedy_prompts=2, outtype="q8_0")

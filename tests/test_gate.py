@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from lpm_kernel.proof.statistics import interval
 from lpm_kernel.proof.gate import GateConfig, Trial, summarise
+from lpm_kernel.proof.statistics import interval
 from lpm_kernel.records import Answer, Message, Outcome, Prompt, Verdict
 
 
 def trial(number: int, outcome: Outcome, recall: tuple[float, float] | None = (0.5, 0.8)) -> Trial:
     prompt = Prompt(
-        id=f"p{number}", row=number, variant="memory", messages=(Message(role="user", content="q"),), reference="r"
+        id=f"p{number}", row=number, variant="memory", messages=(Message(role="user", content="q"),), target="r"
     )
     answer = [Answer(text="a", finish_reason="stop")]
     verdict = Verdict(prompt_id=prompt.id, first=0, second=1, outcome=outcome, reason="", judge="j")

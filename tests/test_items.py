@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.owner.items import SecondMeConfig, read_rows
+from lpm_kernel.owner.items import ItemConfig, read_items
 
-CONFIG = SecondMeConfig(user_name="Mira")
+CONFIG = ItemConfig(user_name="Mira")
 VARIANTS = {
     "memory": {"user": "Q", "assistant": "A"},
     "diversity": {"user": "D", "assistant": "A", "doc_id": ["n1", 7], "question_type": "global", "entity_name": "x"},
@@ -22,10 +22,10 @@ VARIANTS = {
 EVERY_KEY = {key: None for item in VARIANTS.values() for key in item} | {"score": None, "reasoning": None}
 
 
-def read(tmp_path: Path, items: object, config: SecondMeConfig = CONFIG):
+def read(tmp_path: Path, items: object, config: ItemConfig = CONFIG):
     path = tmp_path / "merged.json"
     path.write_text(json.dumps(items), encoding="utf-8")
-    return read_rows(path, config)
+    return read_items(path, config)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -38,7 +38,7 @@ def test_null_and_missing_fields_are_the_same(variant: str, tmp_path: Path) -> N
 
 def test_each_variant_has_the_rendering_of_its_sft(tmp_path: Path) -> None:
     prompts, skipped = read(tmp_path, list(VARIANTS.values()))
-    told = {p.variant: (p.system, p.user, p.reference) for p in prompts}
+    told = {p.variant: (p.system, p.user, p.target) for p in prompts}
     assert not skipped
     assert told["context"][1:] == ("Mira's request is: R", "E")
     assert told["feedback"][1:] == ("Mira's request is: R\nExpert's response is: X", "F")
@@ -50,8 +50,8 @@ def test_each_variant_has_the_rendering_of_its_sft(tmp_path: Path) -> None:
 
 
 def test_thinking_models_keep_the_thought_in_the_target(tmp_path: Path) -> None:
-    (prompt,), _ = read(tmp_path, [VARIANTS["bio_qa"]], SecondMeConfig(thinking=True))
-    assert prompt.reference.startswith("<think>t</think>")
+    (prompt,), _ = read(tmp_path, [VARIANTS["bio_qa"]], ItemConfig(thinking=True))
+    assert prompt.target.startswith("<think>t</think>")
     assert "<think>" in prompt.system
 
 
@@ -100,7 +100,7 @@ def test_read_equals_usable_plus_skipped(tmp_path: Path) -> None:
 
 def test_texts_are_composed_so_that_served_and_trained_tokens_agree(tmp_path: Path) -> None:
     (prompt,), _ = read(tmp_path, [{"user": "Cafe\u0301?", "assistant": "E\u0301lan"}])
-    assert (prompt.user, prompt.reference) == ("Caf\u00e9?", "\u00c9lan")
+    assert (prompt.user, prompt.target) == ("Caf\u00e9?", "\u00c9lan")
 
 
 def test_a_duplicate_adds_its_notes(tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_a_duplicate_adds_its_notes(tmp_path: Path) -> None:
 def test_a_broken_byte_costs_only_its_item(tmp_path: Path) -> None:
     path = tmp_path / "merged.json"
     path.write_bytes(b'\xef\xbb\xbf[{"user":"Q","assistant":"\xff"},\r\n{"user":"Q","assistant":"A"}]')
-    prompts, skipped = read_rows(path, CONFIG)
-    assert [p.reference for p in prompts] == ["A"]
+    prompts, skipped = read_items(path, CONFIG)
+    assert [p.target for p in prompts] == ["A"]
     assert skipped == {"broken_unicode": 1}
 
 
@@ -129,4 +129,4 @@ def test_a_file_that_is_no_list_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "merged.json"
     path.write_text(text)
     with pytest.raises(DataError, match=r"merged\.json"):
-        read_rows(path, CONFIG)
+        read_items(path, CONFIG)

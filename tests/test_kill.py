@@ -21,7 +21,7 @@ from kill_laws import Scripted, half_made, journal_rows, litter, naming, repetit
 from tiny_gguf import write_tiny_gguf
 
 from lpm_kernel.serving.probe import any_free_port
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.workspace.places import Workspace
 
 DEADLINE_S = 30.0
 GIVEN = ("lpm.gguf",)
@@ -81,11 +81,11 @@ def make_place(tmp_path: Path) -> Callable[..., Path]:
             place.place(artifact).write_text(text, encoding="utf-8")
         place.place("lpm.gguf").parent.mkdir(parents=True)
         write_tiny_gguf(place.place("lpm.gguf"))
-        place.settings_path().parent.mkdir()
+        place.settings_path.parent.mkdir()
         table: dict[str, str | int] = {"endpoint": model_url, "judge_base_url": judge_url, "max_tokens": max_tokens}
         table["port"] = any_free_port()  # whatever this machine runs on the default one
         lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
-        place.settings_path().write_text("\n".join(["[dpo-data]", *lines]), encoding="utf-8")
+        place.settings_path.write_text("\n".join(["[dpo-data]", *lines]), encoding="utf-8")
         return place.root
 
     return make
@@ -186,14 +186,14 @@ def test_who_only_looks_at_the_workspace_stops_no_run(make_place: Callable[..., 
 
     def look() -> None:
         while not over.is_set():
-            workspace.is_locked()
+            is_locked(workspace)
 
     looking = threading.Thread(target=look)
     looking.start()
     taken = 0
     try:
         for _ in range(300):
-            with workspace.lock():
+            with lock(workspace):
                 taken += 1
     finally:
         over.set()

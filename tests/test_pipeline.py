@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from lpm_kernel.runner import run as chain
 from lpm_kernel.errors import MissingInputError
 from lpm_kernel.pipeline import STEPS, maker_of, step_named
+from lpm_kernel.runner import run as chain
 from lpm_kernel.runner.settings import resolve_all
 from lpm_kernel.runner.state import standing, wanted
-from lpm_kernel.workspace import ARTIFACTS, Workspace
+from lpm_kernel.workspace.places import ARTIFACTS, Workspace
 
 PACKAGE = ROOT / "lpm_kernel"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "openai", "sacrebleu", "jinja2", "gguf"}
 FLOORS = [
-    {"owner", "models", "records", "config", "workspace", "journal", "errors", "hashing", "progress", "by_path"}
+    {"owner", "models", "records", "config", "workspace", "journal", "errors", "hashing", "progress", "checkout"}
     | {"disk"},
     {"judges", "serving", "training"},
     {"L2"},

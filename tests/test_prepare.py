@@ -7,9 +7,10 @@ import pytest
 from conftest import BIO, owner_items
 
 from lpm_kernel.errors import DataError
+from lpm_kernel.files import read_jsonl
 from lpm_kernel.L2.prepare_data import StageConfig, run, split_items
-from lpm_kernel.owner.items import read_rows, same_question
-from lpm_kernel.records import Prompt, read_jsonl
+from lpm_kernel.owner.items import read_items, same_question
+from lpm_kernel.records import Prompt
 
 CONFIG = StageConfig(held_out_share=0.25)
 
@@ -40,14 +41,14 @@ def test_an_item_without_note_that_tells_a_held_out_fact_is_set_aside(tmp_path: 
         {"user": f"Tell me {w}", "assistant": f"I think of {w}."} for w in ("Trieste", "Quark", "1987", "Rossetti")
     ]
     merged_path.write_text(json.dumps([*owner_items(), *tellers]))
-    items, _ = read_rows(merged_path, CONFIG)
+    items, _ = read_items(merged_path, CONFIG)
     split = split_items(items, BIO, CONFIG)
     assert split.set_aside["tells_a_held_out_note"] == len({n for p in split.held_out for n in p.notes}) > 0
     assert sum(p.user.startswith("Tell me") for p in split.prompts) == 4 - split.set_aside["tells_a_held_out_note"]
 
 
 def test_the_split_is_the_same_for_a_seed_and_for_any_order_of_items(merged_path: Path) -> None:
-    items, _ = read_rows(merged_path, CONFIG)
+    items, _ = read_items(merged_path, CONFIG)
     held = {p.id for p in split_items(items, BIO, CONFIG).held_out}
     assert held == {p.id for p in split_items(items[::-1], BIO, CONFIG).held_out}
     others = [split_items(items, BIO, StageConfig(held_out_share=0.25, seed=s)).held_out for s in range(8)]
@@ -57,7 +58,7 @@ def test_the_split_is_the_same_for_a_seed_and_for_any_order_of_items(merged_path
 def test_notes_that_share_items_do_not_swallow_the_split(merged_path: Path) -> None:
     chained = [{"user": f"Q{n}?", "assistant": f"A{n}.", "doc_id": [n, n + 1]} for n in range(100)]
     merged_path.write_text(json.dumps(chained))
-    items, _ = read_rows(merged_path, CONFIG)
+    items, _ = read_items(merged_path, CONFIG)
     split = split_items(items, BIO, CONFIG)
     asked = {note for p in split.held_out for note in p.notes}
     assert len(split.held_out) >= 8 and len(split.prompts) >= 20
@@ -67,7 +68,7 @@ def test_notes_that_share_items_do_not_swallow_the_split(merged_path: Path) -> N
 def test_a_question_in_another_guise_does_not_leak(merged_path: Path) -> None:
     guises = [i | {"user": f"  {i['user'].upper()} ", "doc_id": None} for i in owner_items()]
     merged_path.write_text(json.dumps([*owner_items(), *guises]))
-    items, _ = read_rows(merged_path, CONFIG)
+    items, _ = read_items(merged_path, CONFIG)
     split = split_items(items, BIO, CONFIG)
     assert not {same_question(p) for p in split.held_out} & {same_question(p) for p in split.prompts}
 
@@ -75,7 +76,7 @@ def test_a_question_in_another_guise_does_not_leak(merged_path: Path) -> None:
 def test_low_scores_become_no_prompt(merged_path: Path) -> None:
     scored = [item | {"score": n % 2} for n, item in enumerate(owner_items())]
     merged_path.write_text(json.dumps(scored))
-    items, _ = read_rows(merged_path, CONFIG)
+    items, _ = read_items(merged_path, CONFIG)
     split = split_items(items, BIO, StageConfig(held_out_share=0.25, min_score=1))
     assert all(p.score == 1 for p in [*split.prompts, *split.held_out])
 

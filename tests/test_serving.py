@@ -18,8 +18,8 @@ from tiny_gguf import CONTEXT, write_tiny_gguf
 from lpm_kernel.errors import DataError, LpmError, MissingInputError, PermissionDeniedError, ServiceError
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.records import Message
-from lpm_kernel.serving import engines, listener, probe
 from lpm_kernel.serving import child as process
+from lpm_kernel.serving import engines, listener, probe
 from lpm_kernel.serving.client import ChatClient, Completion
 from lpm_kernel.serving.own_server import Endpoint, ServingConfig, answering, serve, serve_forever
 
@@ -127,7 +127,7 @@ def test_an_exception_in_the_block_stops_the_server_and_travels_on(
 
 def test_a_server_dies_with_its_killed_parent(gguf: Path, port: int, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PARENT, str(gguf), str(port), str(tmp_path / "server.log")]
-    environ = {**os.environ, "PYTHONPATH": str(engines.PROJECT_ROOT)}
+    environ = {**os.environ, "PYTHONPATH": str(engines.CHECKOUT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environ) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())

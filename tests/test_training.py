@@ -11,13 +11,14 @@ import pytest
 
 from lpm_kernel.demo.base_model import write_base_model
 from lpm_kernel.errors import DataError, DivergedError, LpmError
+from lpm_kernel.files import write_jsonl
 from lpm_kernel.L2 import sft_train
 from lpm_kernel.L2.dpo import dpo_train
 from lpm_kernel.L2.dpo.utils import Pair, PairPrompt, read_pairs
 from lpm_kernel.models.adapter import read_adapter
 from lpm_kernel.models.fingerprint import weights_fingerprint
 from lpm_kernel.models.rendering import end_of_turn, render
-from lpm_kernel.records import Message, Prompt, write_jsonl
+from lpm_kernel.records import Message, Prompt
 
 COLOURS = ("red", "blue", "green", "grey", "white", "black", "brown", "pink")
 ANSWERS = ("It is red.", "\nIt is red.", " It is red. \n", "<think>\nhm\n</think>\n\nIt is red.")
@@ -346,7 +347,7 @@ def test_sft_masks_the_prompt_and_trains_the_end_of_turn(base: Path) -> None:
     from lpm_kernel.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(base)
-    prompt = Prompt(id="1", row=0, variant="memory", messages=(Message(role="user", content="Hi"),), reference="Yes.")
+    prompt = Prompt(id="1", row=0, variant="memory", messages=(Message(role="user", content="Hi"),), target="Yes.")
     (feature,) = sft_train._tokenized(tokenizer, [prompt], 64)
     trained = [token for token in feature["labels"] if token != -100]
     assert tokenizer.decode(trained) == "Yes.<|im_end|>"
@@ -372,16 +373,16 @@ def test_sft_writes_an_adapter_that_names_its_base(base: Path, merged: Path, tmp
 def test_a_held_out_question_is_in_no_training_row() -> None:
     def asked(user: str, reference: str) -> Prompt:
         messages = (Message(role="system", content="s"), Message(role="user", content=user))
-        return Prompt(id=reference, row=0, variant="memory", messages=messages, reference=reference)
+        return Prompt(id=reference, row=0, variant="memory", messages=messages, target=reference)
 
     rows = [asked("Where?", "In Visby."), asked("Where?", "Hard to say."), asked("When?", "In May.")]
     assert sft_train.without_questions(rows, [rows[0]]) == [rows[2]]
 
 
 def test_sft_says_what_to_do_when_every_item_is_held_out(base: Path, merged: Path, tmp_path: Path) -> None:
-    from lpm_kernel.owner.items import SecondMeConfig, read_rows
+    from lpm_kernel.owner.items import ItemConfig, read_items
 
-    rows, _ = read_rows(merged, SecondMeConfig(user_name="Ada"))
+    rows, _ = read_items(merged, ItemConfig(user_name="Ada"))
     write_jsonl(tmp_path / "held.jsonl", rows)
     with pytest.raises(DataError, match="add items"):
         train_sft(base, merged, tmp_path / "out", tmp_path / "held.jsonl")

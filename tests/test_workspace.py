@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from lpm_kernel.errors import BusyError, OutputError, UsageError
-from lpm_kernel.workspace import TEMPORARY, Workspace, manifest_path
+from lpm_kernel.files import TEMPORARY
+from lpm_kernel.workspace.manifest import manifest_path
+from lpm_kernel.workspace.places import Workspace
 
 BIRTH: dict[str, Any] = {
     "step": "test",
@@ -97,19 +99,19 @@ def test_a_named_model_folder_and_the_newest_gguf_are_found(workspace: Workspace
 def test_one_writer_and_the_second_learns_who(workspace: Workspace) -> None:
     script = (
         "import sys, time; from pathlib import Path; from lpm_kernel.workspace import Workspace\n"
-        "with Workspace(Path(sys.argv[1])).lock(): print('held', flush=True); time.sleep(60)"
+        "with lock(Workspace(Path(sys.argv[1]))): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", script, workspace.root], stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(BusyError, match=str(holder.pid)), workspace.lock():
+        with pytest.raises(BusyError, match=str(holder.pid)), lock(workspace):
             pass
-        assert workspace.is_locked()
+        assert is_locked(workspace)
     finally:
         holder.kill()
         holder.communicate()
-    with workspace.lock():
+    with lock(workspace):
         assert not list(workspace.root.glob("*.kept*"))
 
 
@@ -117,7 +119,7 @@ def test_leftovers_of_a_killed_run_are_swept(workspace: Workspace) -> None:
     leftover = workspace.root / "model" / f"{TEMPORARY}1-lpm.gguf"
     leftover.parent.mkdir(parents=True)
     leftover.write_text("half")
-    with workspace.lock():
+    with lock(workspace):
         assert not leftover.exists()
 
 

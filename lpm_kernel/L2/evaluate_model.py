@@ -5,35 +5,38 @@ from pathlib import Path
 
 if __package__ is None:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
-    from lpm_kernel.by_path import enter
+    from lpm_kernel.checkout import enter
 
     enter()
 
 import asyncio
-import json
-from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from pydantic import Field
 
-from lpm_kernel.errors import DataError
-from lpm_kernel.files import file_sha256
+from lpm_kernel import judges
+from lpm_kernel.errors import DataError, Finding
+from lpm_kernel.export.fidelity import Fidelity
+from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_json
 from lpm_kernel.journal import Journal, open_journal
-from lpm_kernel.judges.base import JudgeConfig, Question
-from lpm_kernel.proof.statistics import mean
-from lpm_kernel.serving.bounded import map_bounded
-from lpm_kernel.proof.gate import GateConfig, Trial, summarise
-from lpm_kernel.judges.asking import Bench, open_judge
-from lpm_kernel.proof.report import write_report
-from lpm_kernel.serving.sampling import SamplingConfig, sample
+from lpm_kernel.judges import JudgeConfig, open_judge
+from lpm_kernel.judges.base import Question
+from lpm_kernel.judges.journaled import JournaledJudge
+from lpm_kernel.models.merge_report import read_merge_report
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.owner.facts import coverage, facts_of, strays
 from lpm_kernel.progress import say
-from lpm_kernel.records import Answer, Prompt, Verdict, read_jsonl, write_json
+from lpm_kernel.proof.evaluation import Trial
+from lpm_kernel.proof.gate import GateConfig, decide, measure
+from lpm_kernel.proof.report import write_report
+from lpm_kernel.proof.statistics import mean
+from lpm_kernel.records import Answer, Prompt, Verdict
+from lpm_kernel.serving import connect
 from lpm_kernel.serving.client import ChatClient
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
+from lpm_kernel.serving.in_order import map_in_order
 from lpm_kernel.serving.own_server import serve
+from lpm_kernel.serving.sampling import SamplingConfig, sample
 
 STRANGER_BIO = """## Who
 A stranger: a retired lighthouse inspector from the Faroe Islands who keeps bees and restores barometers.
@@ -48,6 +51,11 @@ class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, GateConfig):
     """Evaluation and the gate."""
 
     samples: int = Field(4, ge=1, le=16, description="Answers of each model to each question.")
+
+
+def preflight(config: StageConfig) -> list[Finding]:
+    """Whether a server and the judge can be asked."""
+    return [*connect.preflight(config), judges.preflight(config)]
 
 
 def run(
@@ -74,9 +82,11 @@ def run(
     with open_journal(work_path / "journal.sqlite") as journal:
         before = _ask_model(questions, before_gguf_path, journal, config, work_path / "before.log", "before")
         after = _ask_model(questions, after_gguf_path, journal, config, work_path / "after.log", "after")
-        trials = asyncio.run(_judge(questions, before, after, bio, journal, config))
-    retained = _read(merged_model_path and merged_model_path / "merge_report.json").get("update_retained")
-    evaluation = summarise(trials, config, judge=_judge_name(config), retained=retained, fidelity=_read(fidelity_path))
+        judge, trials = asyncio.run(_judge(questions, before, after, bio, journal, config))
+    merge = read_merge_report(merged_model_path)
+    fidelity = read_record(fidelity_path, Fidelity) if fidelity_path else None
+    retained = merge.update_retained if merge else None
+    evaluation = decide(measure(trials, config, judge=judge, retained=retained, fidelity=fidelity), config)
     write_json(evaluation_path, evaluation)
     write_report(
         report_path,
@@ -84,9 +94,9 @@ def run(
         trials=trials,
         evidence_path=verdicts_path,
         prompts_path=prompts_path,
-        training_log=_read(adapter_path and adapter_path / "training_log.json"),
+        training_log_path=adapter_path and adapter_path / "training_log.json",
     )
-    say(f"decision: {evaluation['decision']} ({'; '.join(evaluation['reasons'])})")
+    say(f"decision: {evaluation.decision} ({'; '.join(evaluation.reasons)})")
 
 
 def _ask_model(
@@ -101,58 +111,62 @@ def _ask_model(
             async def one(prompt: Prompt) -> list[Answer]:
                 return await sample(client, journal, prompt, config, count=config.samples, model=model)
 
+            total, about = len(questions), f"answers {label}"
             try:
-                return await map_bounded(one, questions, width=in_flight, label=f"answers {label}")
+                return [a async for a in map_in_order(one, questions, total=total, width=in_flight, label=about)]
             finally:
                 await journal.flush()
 
-    with ExitStack() as stack:
-        endpoint = stack.enter_context(serve(gguf_path, config, log_path))
+    with serve(gguf_path, config, log_path) as endpoint:
         return asyncio.run(ask(endpoint))
 
 
 async def _judge(
     questions: Sequence[Prompt],
-    before: Sequence[list[Answer]],
-    after: Sequence[list[Answer]],
+    before: Iterable[list[Answer]],
+    after: Iterable[list[Answer]],
     bio: str,
     journal: Journal,
     config: StageConfig,
-) -> list[Trial]:
+) -> tuple[str, list[Trial]]:
+    """How the judge is called, and a trial a question."""
     async with open_judge(config) as judge:
-        bench = Bench(judge, journal)
+        journaled = JournaledJudge(judge, journal)
 
-        async def one(index: int) -> Trial:
-            prompt = questions[index]
-            pairs = list(zip(before[index], after[index], strict=True))
+        async def one(asked: tuple[Prompt, list[Answer], list[Answer]]) -> Trial:
+            prompt, old, new = asked
+            pairs = list(zip(old, new, strict=True))
             return Trial(
                 prompt=prompt,
-                before=before[index],
-                after=after[index],
-                verdicts=[await _verdict(bench, prompt, bio, b, a) for b, a in pairs],
-                stranger_verdicts=[await _verdict(bench, prompt, STRANGER_BIO, b, a) for b, a in pairs],
-                recall=_recall(prompt, bio, before[index], after[index]),
-                strays=(_mean_strays(before[index], prompt), _mean_strays(after[index], prompt)),
+                before=old,
+                after=new,
+                verdicts=[await _verdict(journaled, prompt, bio, b, a) for b, a in pairs],
+                stranger_verdicts=[await _verdict(journaled, prompt, STRANGER_BIO, b, a) for b, a in pairs],
+                recall=_recall(prompt, bio, old, new),
+                strays=(_mean_strays(old, prompt), _mean_strays(new, prompt)),
             )
 
+        total, width = len(questions), config.judge_in_flight
+        asked = zip(questions, before, after, strict=True)
         try:
-            return await map_bounded(one, range(len(questions)), width=config.judge_in_flight, label="verdicts")
+            trials = [t async for t in map_in_order(one, asked, total=total, width=width, label="verdicts")]
         finally:
             await journal.flush()
+        return judge.label, trials
 
 
-async def _verdict(bench: Bench, prompt: Prompt, bio: str, before: Answer, after: Answer) -> Verdict:
+async def _verdict(judge: JournaledJudge, prompt: Prompt, bio: str, before: Answer, after: Answer) -> Verdict:
     """Cut answers are judged too, as they are what the owner would read; equal ones are a tie without asking."""
     if before.text == after.text:
         return Verdict(
             prompt_id=prompt.id, first=0, second=1, outcome="tie", reason="the same answer", judge="", orders=()
         )
-    question = Question(prompt.user, prompt.reference, bio)
-    return await bench.verdict(prompt.id, question, [before.text, after.text], 0, 1)
+    question = Question(prompt.user, prompt.target, bio)
+    return await judge.verdict(prompt.id, question, [before.text, after.text], 0, 1)
 
 
 def _recall(prompt: Prompt, bio: str, before: Sequence[Answer], after: Sequence[Answer]) -> tuple[float, float] | None:
-    facts = facts_of(prompt.reference, bio, prompt.user)
+    facts = facts_of(prompt.target, bio, prompt.user)
     if not facts:
         return None
     return _mean_coverage(before, facts), _mean_coverage(after, facts)
@@ -163,21 +177,7 @@ def _mean_coverage(answers: Sequence[Answer], facts: frozenset[str]) -> float:
 
 
 def _mean_strays(answers: Sequence[Answer], prompt: Prompt) -> float:
-    return mean([strays(answer.text, prompt.reference, prompt.user) for answer in answers])
-
-
-def _judge_name(config: StageConfig) -> str:
-    return config.judge if config.judge == "reference" else config.judge_model
-
-
-def _read(path: Path | None) -> Any:
-    """A JSON report of an earlier step, or an empty one when it is not there."""
-    if path is None or not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}); run the step that makes it again") from None
+    return mean([strays(answer.text, prompt.target, prompt.user) for answer in answers])
 
 
 if __name__ == "__main__":

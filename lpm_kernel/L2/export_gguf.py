@@ -9,42 +9,31 @@ from pathlib import Path
 
 if __package__ is None:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
-    from lpm_kernel.by_path import enter
+    from lpm_kernel.checkout import enter
 
     enter()
 
-import errno
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import takewhile
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from lpm_kernel.errors import DataError, DiskError
+from lpm_kernel.errors import DataError, Finding, MissingInputError, from_os_error
+from lpm_kernel.export import fidelity
 from lpm_kernel.export.completeness import check_gguf
-from lpm_kernel.export.converter import converting, find_converter
+from lpm_kernel.export.converter import converter_sha256, converting, find_converter
 from lpm_kernel.export.hostile_texts import HOSTILE
-from lpm_kernel.export.trained_answers import (
-    GreedyAnswer,
-    Rendered,
-    end_ids,
-    greedy_answers,
-    render_prompt,
-    until_end,
-)
-from lpm_kernel.models.folder import read_model_config, read_object, weight_shards
+from lpm_kernel.export.trained_answers import end_ids, greedy_answers, render_prompt
+from lpm_kernel.files import read_jsonl, write_json
+from lpm_kernel.models.folder import read_model_config, read_model_object, weight_shards
 from lpm_kernel.models.weights import list_weights
 from lpm_kernel.progress import say
-from lpm_kernel.records import Prompt, read_jsonl, write_json
-from lpm_kernel.serving.control_routes import Answer, ControlRoutes
+from lpm_kernel.records import Prompt
 from lpm_kernel.serving.endpoint import ServingConfig
 from lpm_kernel.serving.own_server import serve
 
-DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 SLOTS = 4
 """Enough to compare with, and small in memory."""
 
@@ -52,12 +41,13 @@ SLOTS = 4
 class StageConfig(ServingConfig):
     """How the model is exported and compared."""
 
-    operational: ClassVar[frozenset[str]] = frozenset({"converter_path"})
+    operational: ClassVar[frozenset[str]] = frozenset({"converter_path", "convert_timeout_s"})
 
     outtype: Literal["f16", "bf16", "f32", "q8_0"] = Field(
         "f16", description="Format of the weights: 16, 16, 32 or 8.5 bits each."
     )
     converter_path: str = Field("llama.cpp", description="Folder with llama.cpp's convert_hf_to_gguf.py.")
+    convert_timeout_s: float = Field(7200, gt=0, description="Longest time that the converter may take, in seconds.")
     greedy_prompts: int = Field(20, ge=0, description="Prompts whose greedy answers are compared; 0: none.")
     greedy_tokens: int = Field(48, ge=1, description="Longest greedy answer compared, in tokens.")
     max_logprob_diff: float = Field(
@@ -68,30 +58,17 @@ class StageConfig(ServingConfig):
     )
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What transformers makes of the prompts."""
-
-    prompts: list[Rendered]
-    answers: list[GreedyAnswer]
-    """Of the first prompts, as many as are compared."""
-    ends: set[int]
-    """Token ids that end an answer."""
-    chat_template: str
-    vocabulary: int
+def preflight(config: StageConfig) -> list[Finding]:
+    """Whether the converter is here."""
+    try:
+        return [Finding("GGUF converter", str(find_converter(config.converter_path)))]
+    except MissingInputError:
+        return [Finding("GGUF converter", "not there", False, "bash scripts/setup", MissingInputError)]
 
 
-@dataclass(frozen=True)
-class Likeness:
-    """How alike the greedy answers of both engines are."""
-
-    equal: float
-    """Share of answers that are the same, token by token."""
-    prefix: float
-    """Mean share of the leading tokens that agree, of the longer answer."""
-    logprob_max_diff: float
-    """Over the likeliest first tokens, in nats."""
-    logprob_mean_diff: float
+def versions(config: StageConfig) -> dict[str, str]:
+    """Which converter made the file."""
+    return {"converter": converter_sha256(find_converter(config.converter_path))}
 
 
 def run(
@@ -106,7 +83,7 @@ def run(
     """Write the GGUF and the fidelity report; logs go to work_path.
 
     Raises MissingInputError without model or converter, DataError for a model that cannot be exported faithfully,
-    ServiceError when no server runs; then neither file is left.
+    ServiceError when no server runs or the converter hangs; then neither file is left.
     """
     start = time.monotonic()
     conversations = _conversations(config, prompts_path)
@@ -121,58 +98,38 @@ def run(
             outtype=config.outtype,
             converter_path=converter_path,
             log_path=work_path / "convert.log",
+            timeout_s=config.convert_timeout_s,
         ) as conversion:
-            reference = _reference(config, model_path, conversations)
+            trained = _trained(config, model_path, conversations)
             conversion.finish()
-        report = check_fidelity(config, model_path, gguf_path, reference, work_path / "server.log")
-        write_json(report_path, {**report, "seconds": round(time.monotonic() - start, 2)})
+        found = check_fidelity(config, model_path, gguf_path, trained, work_path / "server.log")
+        write_json(report_path, found.model_copy(update={"seconds": round(time.monotonic() - start, 2)}))
 
 
 def check_fidelity(
-    config: StageConfig, model_path: Path, gguf_path: Path, reference: Reference, log_path: Path
-) -> dict[str, Any]:
+    config: StageConfig, model_path: Path, gguf_path: Path, trained: fidelity.Trained, log_path: Path
+) -> fidelity.Fidelity:
     """Compare a GGUF with its model, on the disk and served; raises DataError when it is not that model."""
     shapes = {weight.name: weight.shape for weight in list_weights(weight_shards(model_path))}
     pre_tokenizer = check_gguf(
-        gguf_path, shapes=shapes, vocabulary=reference.vocabulary, chat_template=reference.chat_template
+        gguf_path, shapes=shapes, vocabulary=trained.vocabulary, chat_template=trained.chat_template
     )
     served = config.model_copy(update={"slots": min(SLOTS, config.slots)})
     with serve(gguf_path, served, log_path) as endpoint:
-        routes = ControlRoutes(endpoint)
-        compared = [_check_prompt(routes, prompt) for prompt in reference.prompts]
-        with ThreadPoolExecutor(endpoint.slots) as pool:
-            asked = reference.prompts[: len(reference.answers)]
-            answers = list(
-                pool.map(lambda p: routes.greedy(routes.render(p.conversation), config.greedy_tokens), asked)
-            )
-    likeness = _compare(reference, answers) if answers else None
-    if not any(compared):
-        raise DataError(
-            f"no prompt's token ids could be compared: none of {len(compared)} is in the Unicode normal form that the "
-            f"tokenizer of {model_path} makes and llama.cpp does not; use a tokenizer with NFC or no normalizer"
-        )
-    _tell(len(compared), compared.count(True), likeness)
-    if likeness and likeness.logprob_mean_diff > config.max_logprob_diff:
-        raise DataError(
-            f"{gguf_path} answers unlike {model_path}: first tokens differ by {likeness.logprob_mean_diff:.2f} nats in "
-            f"the mean, at most {config.max_logprob_diff} is expected; it is another model's file: export again"
-        )
-    return {
-        "prompts": len(compared),
-        "template_equal": 1.0,
-        "tokens_equal": 1.0,
-        "prompts_compared": compared.count(True),
-        "prompts_normalized": compared.count(False),
-        "greedy_prompts": len(answers),
-        "greedy_equal": likeness and likeness.equal,
-        "greedy_prefix": likeness and likeness.prefix,
-        "logprob_max_diff": likeness and likeness.logprob_max_diff,
-        "logprob_mean_diff": likeness and likeness.logprob_mean_diff,
-        "outtype": config.outtype,
-        "engine": endpoint.engine,
-        "bytes": gguf_path.stat().st_size,
-        "pre_tokenizer": pre_tokenizer,
-    }
+        checks = fidelity.compare_prompts(endpoint, trained)
+        likeness = fidelity.compare_answers(endpoint, trained, config.greedy_tokens)
+    fidelity.refuse_unlike(checks, likeness, config.max_logprob_diff, model_path)
+    found = fidelity.measured(
+        checks,
+        likeness,
+        answers=len(trained.answers),
+        outtype=config.outtype,
+        engine=endpoint.engine,
+        bytes=gguf_path.stat().st_size,
+        pre_tokenizer=pre_tokenizer,
+    )
+    fidelity.tell(found)
+    return found
 
 
 @contextmanager
@@ -182,8 +139,8 @@ def _complete_or_absent(*paths: Path) -> Iterator[None]:
     except BaseException as error:
         for path in paths:
             path.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
-            raise DiskError(f"{paths[0]} could not be written ({error}); free space and start again") from error
+        if isinstance(error, OSError):
+            raise from_os_error(error) from error
         raise
 
 
@@ -192,7 +149,7 @@ def _check_model(model_path: Path) -> None:
     read_model_config(model_path)
     list_weights(weight_shards(model_path))
     settings_path = model_path / "tokenizer_config.json"
-    settings = read_object(settings_path) if settings_path.is_file() else {}
+    settings = read_model_object(settings_path) if settings_path.is_file() else {}
     if not (settings.get("chat_template") or (model_path / "chat_template.jinja").is_file()):
         raise DataError(
             f"{model_path} has no chat template, so nobody can tell how to ask it; put chat_template.jinja there "
@@ -209,7 +166,7 @@ def _conversations(config: StageConfig, prompts_path: Path | None) -> dict[str, 
     return named | {f"built-in text {name!r}": [{"role": "user", "content": text}] for name, text in HOSTILE.items()}
 
 
-def _reference(config: StageConfig, model_path: Path, conversations: dict[str, list[dict[str, str]]]) -> Reference:
+def _trained(config: StageConfig, model_path: Path, conversations: dict[str, list[dict[str, str]]]) -> fidelity.Trained:
     from lpm_kernel.models.loading import load_tokenizer, quiet_libraries
 
     quiet_libraries()
@@ -222,61 +179,7 @@ def _reference(config: StageConfig, model_path: Path, conversations: dict[str, l
     asked = prompts[: min(config.greedy_prompts, fit)]
     answers = greedy_answers(model_path, tokenizer, asked, config.greedy_tokens) if asked else []
     ends = end_ids(model_path, tokenizer)
-    return Reference(prompts, answers, ends, str(tokenizer.chat_template), len(tokenizer))
-
-
-def _check_prompt(routes: ControlRoutes, prompt: Rendered) -> bool:
-    """Raise DataError when the server renders or tokenizes otherwise; False when token ids cannot be compared."""
-    text = routes.render(prompt.conversation)
-    if text not in (prompt.text, prompt.text.removeprefix(prompt.bos)):
-        raise DataError(
-            f"the server renders {prompt.name} otherwise than transformers (they part at character "
-            f"{_parting(text, prompt.text)}), so the chat template does something that llama.cpp does not know; "
-            "simplify chat_template.jinja"
-        )
-    if not prompt.normalized:
-        return False
-    ids = routes.token_ids(text)
-    if ids != prompt.ids:
-        raise DataError(
-            f"the server tokenizes {prompt.name} otherwise than transformers (they part at token "
-            f"{_parting(ids, prompt.ids)} of {len(prompt.ids)}), so it would serve another model than the trained one; "
-            "use a tokenizer that llama.cpp knows (qwen2, gpt-2 or llama-bpe splitting; NFC or no normalizer)"
-        )
-    return True
-
-
-def _compare(reference: Reference, answers: Sequence[Answer]) -> Likeness:
-    prefixes, differences = [], []
-    for ours, served in zip(reference.answers, answers, strict=True):
-        ids = until_end(served.ids, reference.ends)
-        longest = max(len(ours.ids), len(ids))
-        prefixes.append(_parting(ours.ids, ids) / longest if longest else 1.0)
-        differences += [abs(float(ours.first[id_]) - log_prob) for id_, log_prob in served.first.items()]
-    return Likeness(
-        equal=sum(prefix == 1 for prefix in prefixes) / len(prefixes),
-        prefix=sum(prefixes) / len(prefixes),
-        logprob_max_diff=max(differences, default=0.0),
-        logprob_mean_diff=sum(differences) / max(1, len(differences)),
-    )
-
-
-def _parting(first: Sequence[Any], second: Sequence[Any]) -> int:
-    """How many leading items agree."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
-
-
-def _tell(prompts: int, compared: int, likeness: Likeness | None) -> None:
-    """prompts: rendered by both engines; compared: those of them whose token ids were compared."""
-    say(f"  served and trained model agree on the template of {prompts} prompts")
-    say(f"  and on the token ids of {compared} of {prompts} prompts")
-    if compared < prompts:
-        say("  the others hold characters that the tokenizer composes (Unicode normal form) and llama.cpp does not")
-    if likeness:
-        say(
-            f"  greedy answers: {likeness.equal:.0%} the same, {likeness.prefix:.0%} of the leading tokens agree; "
-            f"first-token log-probabilities differ by {likeness.logprob_max_diff:.4f} nats at most"
-        )
+    return fidelity.Trained(prompts, answers, ends, str(tokenizer.chat_template), len(tokenizer))
 
 
 if __name__ == "__main__":

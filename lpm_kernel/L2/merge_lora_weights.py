@@ -9,7 +9,7 @@ from pathlib import Path
 
 if __package__ is None:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
-    from lpm_kernel.by_path import enter
+    from lpm_kernel.checkout import enter
 
     enter()
 
@@ -19,12 +19,14 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from lpm_kernel.config import Config
-from lpm_kernel.errors import DataError, DiskError, OutputError
+from lpm_kernel.errors import DataError, OutputError, from_os_error
+from lpm_kernel.files import write_json
+from lpm_kernel.models import merge_report
 from lpm_kernel.models.adapter import ADAPTER_CONFIG, Update, match_base, read_adapter
 from lpm_kernel.models.fingerprint import ADAPTER_RECORD, weights_fingerprint
 from lpm_kernel.models.folder import (
@@ -32,9 +34,10 @@ from lpm_kernel.models.folder import (
     TOKENIZER_FILES,
     copy_files,
     read_model_config,
-    read_object,
+    read_model_object,
     weight_shards,
 )
+from lpm_kernel.models.merge_report import LargestUpdate, MergeReport, UpdateRetained
 from lpm_kernel.models.rounding import Survival, round_once
 from lpm_kernel.models.weights import (
     DTYPES,
@@ -49,12 +52,10 @@ from lpm_kernel.models.weights import (
     write_index,
 )
 from lpm_kernel.progress import Progress, progress, say
-from lpm_kernel.records import write_json
 
 if TYPE_CHECKING:
     import torch
 
-REPORT = "merge_report.json"
 WORTH_SAYING = 0.9
 """Below this share of the update, the screen says what to do about it."""
 TIED = ("lm_head.", "embed_tokens.", "wte.")
@@ -116,9 +117,7 @@ def run(config: StageConfig, *, base_model_path: Path, lora_adapter_path: Path, 
     except BaseException as error:
         shutil.rmtree(output_model_path, ignore_errors=True)
         if isinstance(error, OSError):
-            raise DiskError(
-                f"{output_model_path} could not be written ({error}); free space and start again"
-            ) from error
+            raise from_os_error(error) from error
         raise
 
 
@@ -147,7 +146,7 @@ def _check_record(base_model_path: Path, adapter_path: Path) -> None:
     """Raise DataError when the adapter recorded another base."""
     if not (adapter_path / ADAPTER_RECORD).is_file():
         return
-    recorded = read_object(adapter_path / ADAPTER_RECORD).get("base_weights_sha256")
+    recorded = read_model_object(adapter_path / ADAPTER_RECORD).get("base_weights_sha256")
     found = weights_fingerprint(base_model_path)
     if recorded != found:
         raise DataError(
@@ -173,7 +172,7 @@ def _write_model(config: StageConfig, source_path: Path, updates: Mapping[str, U
         merge, reason = Merge(updates, main, "F32"), f"{error}"
         _write_weights(merge, weights, output_path, config.max_shard_bytes)
     report = _report(merge, weights, reason, time.monotonic() - start)
-    write_json(output_path / REPORT, report)
+    write_json(output_path / merge_report.NAME, report)
     copy_files(source_path, output_path, (GENERATION_CONFIG,))
     _write_config(source_path, output_path, DTYPES[merge.target] if merge.target != main else None)
     if updates:
@@ -258,18 +257,18 @@ def _check_finite(name: str, merged: "torch.Tensor", rounded: "torch.Tensor", is
         raise OutOfRangeError(f"{name} holds {largest:.3g}, beyond {dtype}; give --dtype float32 or bfloat16")
 
 
-def _report(merge: Merge, weights: list[Weight], reason: str, seconds: float) -> dict[str, Any]:
+def _report(merge: Merge, weights: list[Weight], reason: str, seconds: float) -> MergeReport:
     ratio, tensor = merge.largest
-    return {
-        "dtype": DTYPES[merge.target],
-        "base_dtype": DTYPES[merge.main],
-        "reason": reason,
-        "tensors": len(weights),
-        "tensors_merged": len(merge.updates),
-        "update_retained": {"projection": merge.survival.projection, "cosine": merge.survival.cosine},
-        "largest_relative_update": {"tensor": tensor or None, "ratio": ratio},
-        "seconds": round(seconds, 3),
-    }
+    return MergeReport(
+        dtype=DTYPES[merge.target],
+        base_dtype=DTYPES[merge.main],
+        reason=reason,
+        tensors=len(weights),
+        tensors_merged=len(merge.updates),
+        update_retained=UpdateRetained(projection=merge.survival.projection, cosine=merge.survival.cosine),
+        largest_relative_update=LargestUpdate(tensor=tensor or None, ratio=ratio),
+        seconds=round(seconds, 3),
+    )
 
 
 def _write_config(source_path: Path, output_path: Path, dtype: str | None) -> None:
@@ -277,20 +276,20 @@ def _write_config(source_path: Path, output_path: Path, dtype: str | None) -> No
     if dtype is None:
         copy_files(source_path, output_path, ("config.json",))
         return
-    config = read_object(source_path / "config.json")
+    config = read_model_object(source_path / "config.json")
     for part in (config, config.get("text_config", {})):
         part.update({key: dtype for key in ("dtype", "torch_dtype") if key in part})
     (output_path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _say(report: Mapping[str, Any]) -> None:
-    kept = report["update_retained"]
-    say(f"merged {report['tensors_merged']} tensors into {report['dtype']} ({report['reason']})")
-    if kept["projection"] is None:
+def _say(report: MergeReport) -> None:
+    kept = report.update_retained
+    say(f"merged {report.tensors_merged} tensors into {report.dtype} ({report.reason})")
+    if kept.projection is None:
         say("  the adapter changes nothing: its update is zero; was it trained?")
         return
-    say(f"  {kept['projection']:.1%} of the update survived rounding (cosine {kept['cosine'] or 0:.3f})")
-    if kept["projection"] < WORTH_SAYING and report["dtype"] != "float32":
+    say(f"  {kept.projection:.1%} of the update survived rounding (cosine {kept.cosine or 0:.3f})")
+    if kept.projection < WORTH_SAYING and report.dtype != "float32":
         say("  much of the update was lost: merge with --dtype float32 and export f32, or train with a higher rate")
 
 

@@ -1,4 +1,4 @@
-"""Split the owner's items: prompts for the preference pairs, and held-out questions for the verdict.
+"""Read and render the owner's items, once for all steps; split them into prompts and held-out questions.
 
 Notes are held out, not single questions: no item of a held-out note becomes a pair. A part of such a note's
 items are the questions of the evaluation, seen by no training; the others stay with SFT, which must teach the
@@ -10,7 +10,7 @@ from pathlib import Path
 
 if __package__ is None:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
-    from lpm_kernel.by_path import enter
+    from lpm_kernel.checkout import enter
 
     enter()
 
@@ -23,18 +23,18 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.files import key_of
+from lpm_kernel.files import key_of, write_json, write_jsonl
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.owner.facts import facts_of
-from lpm_kernel.owner.items import SecondMeConfig, read_rows, same_question
+from lpm_kernel.owner.items import ItemConfig, read_items, same_question
 from lpm_kernel.progress import say, tally
-from lpm_kernel.records import Prompt, write_json, write_jsonl
+from lpm_kernel.records import ItemsAccount, Prompt
 
 MIN_QUESTIONS = 8
 """Below this no evaluation can tell anything."""
 
 
-class StageConfig(SecondMeConfig):
+class StageConfig(ItemConfig):
     """How items are split."""
 
     held_out_share: float = Field(0.2, ge=0, lt=1, description="Share of the notes held out from the pairs.")
@@ -46,7 +46,7 @@ class StageConfig(SecondMeConfig):
 
 
 @dataclass(frozen=True)
-class Split:
+class ItemSplit:
     """Every usable item stands in exactly one of the three."""
 
     prompts: list[Prompt]
@@ -61,13 +61,14 @@ def run(
     bio_path: Path,
     prompts_path: Path,
     held_out_path: Path,
+    items_path: Path,
     account_path: Path,
 ) -> None:
     """Raises MissingInputError or DataError when there is nothing sound to work on."""
     bio = read_bio(bio_path)
-    items, skipped = read_rows(merged_path, config)
-    account = {"read": len(items) + skipped.total(), "usable": len(items), "skipped": dict(sorted(skipped.items()))}
-    say(f"items: {account['read']} read = {len(items)} usable + {skipped.total()} skipped{tally(skipped)}")
+    items, skipped = read_items(merged_path, config)
+    read = len(items) + skipped.total()
+    say(f"items: {read} read = {len(items)} usable + {skipped.total()} skipped{tally(skipped)}")
     if len(items) < config.min_items:
         raise DataError(
             f"{merged_path} holds {len(items)} usable items; at least {config.min_items} are needed. "
@@ -76,25 +77,26 @@ def run(
     split = split_items(items, bio, config)
     if not split.prompts:
         raise DataError(f"no item is left for pairs{tally(split.set_aside)}; add notes, or lower --held-out-share")
+    write_jsonl(items_path, items)
     write_jsonl(prompts_path, split.prompts)
     write_jsonl(held_out_path, split.held_out)
-    write_json(
-        account_path,
-        account
-        | {
-            "prompts": len(split.prompts),
-            "held_out": len(split.held_out),
-            "set_aside": dict(sorted(split.set_aside.items())),
-            "variants": dict(sorted(Counter(p.variant for p in items).items())),
-        },
+    account = ItemsAccount(
+        read=read,
+        usable=len(items),
+        skipped=dict(sorted(skipped.items())),
+        prompts=len(split.prompts),
+        held_out=len(split.held_out),
+        set_aside=dict(sorted(split.set_aside.items())),
+        variants=dict(sorted(Counter(item.variant for item in items).items())),
     )
+    write_json(account_path, account)
     say(
         f"split: {len(items)} usable = {len(split.prompts)} prompts + {len(split.held_out)} held-out questions "
         f"+ {split.set_aside.total()} set aside{tally(split.set_aside)}"
     )
 
 
-def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> Split:
+def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> ItemSplit:
     """Hold out whole notes; every item lands in exactly one place."""
     sound = [item for item in items if not _is_low(item, config)]
     chosen, held_out = _hold_out(sound, config)
@@ -113,13 +115,13 @@ def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> Split
             set_aside["question_is_held_out"] += 1
         elif _is_low(item, config):
             set_aside["low_score"] += 1
-        elif not item.notes and facts_of(item.reference, bio, "") & told:
+        elif not item.notes and facts_of(item.target, bio, "") & told:
             set_aside["tells_a_held_out_note"] += 1
         elif prompts.setdefault((item.system, item.user), item) is not item:
             set_aside["same_question"] += 1
     kept = _sample(list(prompts.values()), config)
     set_aside["not_sampled"] = len(prompts) - len(kept)
-    return Split(kept, held_out, +set_aside)
+    return ItemSplit(kept, held_out, +set_aside)
 
 
 def _hold_out(items: Sequence[Prompt], config: StageConfig) -> tuple[set[str], list[Prompt]]:
@@ -162,7 +164,7 @@ def _facts_only_there(items: Iterable[Prompt], chosen: set[str], bio: str) -> fr
     facts: dict[bool, set[str]] = {True: set(), False: set()}
     for item in items:
         if item.notes:
-            facts[bool(chosen & set(item.notes))] |= facts_of(item.reference, bio, "")
+            facts[bool(chosen & set(item.notes))] |= facts_of(item.target, bio, "")
     return frozenset(facts[True] - facts[False])
 
 

@@ -1,31 +1,32 @@
 """Fine-tune the base model on the owner's items: the answer and its end token carry the loss, the prompt does not.
 
 `--mode lora` writes an adapter; `--mode full` writes a whole model (for a model that is trained from scratch).
-Questions that are held out for the evaluation are left out, in whatever item they are asked.
+The items are those that `prepare` rendered; questions that are held out for the evaluation are left out, in whatever
+item they are asked.
 """
 
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 if __package__ is None:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
-    from lpm_kernel.by_path import enter
+    from lpm_kernel.checkout import enter
 
     enter()
 
 from pydantic import Field
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.owner.items import SecondMeConfig, read_rows, same_question
+from lpm_kernel.files import read_jsonl, write_json
+from lpm_kernel.owner.items import same_question
 from lpm_kernel.progress import say, tally
-from lpm_kernel.records import Prompt, read_jsonl, write_json
-from lpm_kernel.training.settings import TrainSettings
+from lpm_kernel.records import Prompt
+from lpm_kernel.training.settings import TrainConfig
 
 
-class StageConfig(TrainSettings, SecondMeConfig):
+class StageConfig(TrainConfig):
     """Settings of SFT; the defaults are the reference's, its learning rate for small models."""
 
     mode: Literal["lora", "full"] = Field("lora", description="Train an adapter, or all weights.")
@@ -57,9 +58,9 @@ def run(
 
     check_base(base_model_path)
     quiet_libraries()
-    rows = _training_rows(config, training_data_path, held_out_path)
+    items = _training_items(training_data_path, held_out_path)
     tokenizer = load_tokenizer(base_model_path)
-    features = _tokenized(tokenizer, rows, config.max_length)
+    features = _tokenized(tokenizer, items, config.max_length)
     weights = sorted(base_model_path.glob("*.safetensors"))
     binding = binding_of(config.model_dump(), features, files=weights)
     checkpoint = last_valid(work_path, binding)
@@ -75,30 +76,33 @@ def run(
     say(f"SFT done: {len(features)} items, {trainer.state.global_step} updates")
 
 
-def _training_rows(config: StageConfig, path: Path, held_out_path: Path | None) -> list[Prompt]:
-    rows, skipped = read_rows(path, config)
+def _training_items(items_path: Path, held_out_path: Path | None) -> list[Prompt]:
+    items = list(read_jsonl(items_path, Prompt))
     held_out = [] if held_out_path is None else list(read_jsonl(held_out_path, Prompt))
-    kept = without_questions(rows, held_out)
-    account = Counter({**skipped, "held_out": len(rows) - len(kept)})
-    say(f"SFT items: {len(kept)} used, {account.total()} left out{tally(account)}")
+    kept = without_questions(items, held_out)
+    left_out = len(items) - len(kept)
+    say(f"SFT items: {len(kept)} used, {left_out} left out{tally({'held_out': left_out})}")
     if not kept:
-        raise DataError(f"{path} leaves no item to train on{tally(account)}; add items with a question and an answer")
+        raise DataError(
+            f"{items_path} leaves no item to train on{tally({'held_out': left_out})}; add items with a question and an "
+            "answer"
+        )
     return kept
 
 
-def without_questions(rows: Iterable[Prompt], held_out: Iterable[Prompt]) -> list[Prompt]:
-    """The rows that ask none of the held-out questions, whatever their case, spacing or answer."""
+def without_questions(items: Iterable[Prompt], held_out: Iterable[Prompt]) -> list[Prompt]:
+    """The items that ask none of the held-out questions, whatever their case, spacing or answer."""
     asked = {same_question(prompt) for prompt in held_out}
-    return [row for row in rows if same_question(row) not in asked]
+    return [item for item in items if same_question(item) not in asked]
 
 
-def _tokenized(tokenizer: Any, rows: Iterable[Prompt], max_length: int) -> list[dict[str, list[int]]]:
-    """input_ids and labels of each row that fits; labels are -100 on the prompt."""
+def _tokenized(tokenizer: Any, items: Iterable[Prompt], max_length: int) -> list[dict[str, list[int]]]:
+    """input_ids and labels of each item that fits; labels are -100 on the prompt."""
     from lpm_kernel.models.rendering import render
 
     features, too_long = [], 0
-    for row in rows:
-        tokens = render(tokenizer, row.messages, row.reference)
+    for item in items:
+        tokens = render(tokenizer, item.messages, item.target)
         if len(tokens.prompt) + len(tokens.answer) > max_length:
             too_long += 1
             continue

@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lpm_kernel.demo.write import write_demo
-from lpm_kernel.files import file_sha256, files_of
-from lpm_kernel.owner.items import SecondMeConfig
+from lpm_kernel.files import file_sha256, write_atomically
+from lpm_kernel.owner.items import ItemConfig
 from lpm_kernel.pipeline import STEPS
 from lpm_kernel.progress import say
-from lpm_kernel.workspace import Workspace, manifest_path, write_atomically
+from lpm_kernel.workspace.lock import lock
+from lpm_kernel.workspace.manifest import files_of, manifest_path
+from lpm_kernel.workspace.places import Workspace
+from lpm_kernel.workspace.publish import building
+from lpm_kernel.workspace.publish import give as put
 
 GIFT = "demo.json"
 SETTINGS = '# The settings of the demo. `make clean` takes the demo away.\npreset = "demo"'
@@ -27,14 +31,14 @@ def is_complete(workspace: Workspace) -> bool:
 
 def give_settings(workspace: Workspace) -> None:
     """The demo's settings file, where there is none."""
-    if not workspace.settings_path().exists():
-        write_atomically(workspace.settings_path(), SETTINGS)
+    if not workspace.settings_path.exists():
+        write_atomically(workspace.settings_path, SETTINGS)
 
 
-def give(workspace: Workspace, config: SecondMeConfig, seed: int) -> None:
+def give(workspace: Workspace, config: ItemConfig, seed: int) -> None:
     """Write what is missing of the demo's owner, data and base model; needs the lock."""
     places = _places(workspace)
-    with workspace.building(places) as drafts:
+    with building(places) as drafts:
         write_demo(**drafts, config=config, seed=seed)
         new = {role: draft for role, draft in drafts.items() if not places[role].exists()}
         given = {
@@ -43,7 +47,7 @@ def give(workspace: Workspace, config: SecondMeConfig, seed: int) -> None:
             for name, file in files_of(draft).items()
         }
         write_atomically(workspace.root / GIFT, json.dumps({"files": _given(workspace) | given}, indent=2))
-        workspace.give(new, places)
+        put(new, places)
 
 
 def is_all_demo(workspace: Workspace) -> bool:
@@ -58,7 +62,7 @@ def take_away(workspace: Workspace) -> None:
     """Remove what is the demo's and nothing else, and say what stays. Raises BusyError while a run is under way."""
     if not (workspace.root / GIFT).is_file():
         return
-    with workspace.lock():
+    with lock(workspace):
         for path in [*_made_by_demo(workspace), *_unchanged_gifts(workspace), *_demo_runs(workspace)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
             _prune(path.parent, workspace.root)
@@ -93,7 +97,7 @@ def _unchanged_gifts(workspace: Workspace) -> list[Path]:
     given = _given(workspace)
     files = [workspace.root / name for name in given]
     found = [file for file in files if file.is_file() and _fits(workspace, file, given)]
-    settings = workspace.settings_path()
+    settings = workspace.settings_path
     if settings.is_file() and settings.read_text(encoding="utf-8", errors="replace").strip() == SETTINGS:
         found.append(settings)
     return found

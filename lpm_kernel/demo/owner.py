@@ -15,7 +15,8 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from lpm_kernel.records import Record, write_json
+from lpm_kernel.files import write_json
+from lpm_kernel.records import Record
 
 VAGUE_QUESTIONS = (0, 1, 3, 5, 6, 8, 9, 10)
 """Which of a fact's questions, by index and shifted by the fact's own, also have a vague answer."""

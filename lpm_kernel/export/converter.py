@@ -1,56 +1,57 @@
 """llama.cpp's converter as a child process: found, started without network or secrets, watched, ended with us."""
 
-import os
-import signal
-import subprocess
+import hashlib
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpm_kernel.errors import DataError, DiskError, MissingInputError
+from lpm_kernel.checkout import CHECKOUT
+from lpm_kernel.errors import DataError, DiskError, MissingInputError, ServiceError
 from lpm_kernel.export import convert_child, pre_tokenizer
-from lpm_kernel.serving import parent_guard
+from lpm_kernel.files import file_sha256
+from lpm_kernel.serving.child import Child, clean_environment
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("convert_hf_to_gguf.py", "conversion/base.py", "gguf-py/gguf/__init__.py")
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
-"""Environment variables that the converter sees; it has no business with the others."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-LOG_TAIL_CHARS = 1500
 
 
 @dataclass(frozen=True)
 class Conversion:
     """A converter under way."""
 
-    process: subprocess.Popen[bytes]
+    child: Child
     model_path: Path
-    log_path: Path
+    deadline_s: float
+    """By the monotonic clock."""
 
     def finish(self) -> None:
-        """Wait for its end; raises DataError or DiskError with what it said."""
-        code = self.process.wait()
+        """Wait for its end; raises DataError or DiskError with what it said, ServiceError when it hangs."""
+        code = self.child.wait(self.deadline_s - time.monotonic())
         if code == 0:
             return
-        tail = self.log_path.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL_CHARS:].strip()
+        if code is None:
+            raise ServiceError(
+                f"llama.cpp's converter did not end in time on {self.model_path} (--convert-timeout-s); "
+                f"{self.child.log_end()}"
+            )
+        lines = self.child.log_lines()
         if code == convert_child.UNKNOWN_PRE_TOKENIZER:
             raise DataError(
                 f"{self.model_path}: its tokenizer splits text in a way that llama.cpp does not know, so the exported "
-                f"model would see other tokens than the trained one: {tail.splitlines()[-1]}; take a model that splits "
+                f"model would see other tokens than the trained one: {lines[-1]}; take a model that splits "
                 f"as one of {', '.join(pre_tokenizer.KNOWN.values())}"
             )
-        if "No space left" in tail:
+        if any("No space left" in line for line in lines):
             raise DiskError(f"the disk is full while {self.model_path} was converted; free space and start again")
-        raise DataError(
-            f"llama.cpp's converter failed (exit {code}) on {self.model_path}; {self.log_path} ends:\n{tail}"
-        )
+        raise DataError(f"llama.cpp's converter failed (exit {code}) on {self.model_path}; {self.child.log_end()}")
 
 
 def find_converter(setting: str) -> Path:
     """The folder with convert_hf_to_gguf.py: as given, below here, or below the project; raises MissingInputError."""
-    places = list(dict.fromkeys([Path(setting).resolve(), PROJECT_ROOT / setting]))
+    places = list(dict.fromkeys([Path(setting).resolve(), CHECKOUT / setting]))
     for place in places:
         if all((place / part).is_file() for part in PARTS):
             return place
@@ -60,32 +61,22 @@ def find_converter(setting: str) -> Path:
     )
 
 
+def converter_sha256(converter_path: Path) -> str:
+    """Over the converter's own Python files: which one made a GGUF."""
+    files = [converter_path / PARTS[0], *sorted((converter_path / "conversion").rglob("*.py"))]
+    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+
+
 @contextmanager
 def converting(
-    model_path: Path,
-    gguf_path: Path,
-    *,
-    outtype: str,
-    converter_path: Path,
-    log_path: Path,
+    model_path: Path, gguf_path: Path, *, outtype: str, converter_path: Path, log_path: Path, timeout_s: float
 ) -> Iterator[Conversion]:
     """The converter, started; it never outlives the block."""
-    child = [sys.executable, "-P", convert_child.__file__, str(converter_path)]
+    log_path.unlink(missing_ok=True)
+    script = [sys.executable, "-P", convert_child.__file__, str(converter_path)]
     wanted = [str(model_path.resolve()), "--outfile", str(gguf_path.resolve()), "--outtype", outtype]
-    guard = [sys.executable, "-I", parent_guard.__file__, str(os.getpid())]
-    environment = {name: value for name, value in os.environ.items() if name in KEPT} | OFFLINE
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [*guard, *child, *wanted],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-        )
+    child = Child("llama.cpp's converter", [*script, *wanted], clean_environment(OFFLINE), log_path)
     try:
-        yield Conversion(process, model_path, log_path)
+        yield Conversion(child, model_path, time.monotonic() + timeout_s)
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        child.stop()

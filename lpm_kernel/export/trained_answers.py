@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from unicodedata import is_normalized
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.models.folder import GENERATION_CONFIG, read_object
+from lpm_kernel.models.folder import GENERATION_CONFIG, read_model_object
 from lpm_kernel.models.loading import WIDE, load_model
 from lpm_kernel.models.rendering import end_of_turn
 
@@ -21,7 +21,7 @@ BATCH = 20
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedPrompt:
     """One conversation as the trained model sees it."""
 
     name: str
@@ -44,7 +44,7 @@ class GreedyAnswer:
     """(vocabulary,) natural log-probabilities of the first token, fp32."""
 
 
-def render_prompt(tokenizer: Any, name: str, conversation: list[dict[str, str]]) -> Rendered:
+def render_prompt(tokenizer: Any, name: str, conversation: list[dict[str, str]]) -> RenderedPrompt:
     """The prompt with the generation prompt, as training renders it; raises DataError when the template cannot."""
     from jinja2 import TemplateError
 
@@ -57,7 +57,7 @@ def render_prompt(tokenizer: Any, name: str, conversation: list[dict[str, str]])
     ids = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
     contents = [turn["content"] for turn in conversation]
     normalized = all(is_normalized(form, content) for form in _normal_forms(tokenizer) for content in contents)
-    return Rendered(name, conversation, text, tokenizer.bos_token or "", ids, normalized)
+    return RenderedPrompt(name, conversation, text, tokenizer.bos_token or "", ids, normalized)
 
 
 def _normal_forms(tokenizer: Any) -> "set[Literal['NFC', 'NFD', 'NFKC', 'NFKD']]":
@@ -68,7 +68,7 @@ def _normal_forms(tokenizer: Any) -> "set[Literal['NFC', 'NFD', 'NFKC', 'NFKD']]
 
 
 def greedy_answers(
-    model_path: Path, tokenizer: Any, prompts: Sequence[Rendered], max_tokens: int
+    model_path: Path, tokenizer: Any, prompts: Sequence[RenderedPrompt], max_tokens: int
 ) -> list[GreedyAnswer]:
     """The likeliest answers, in fp32, of at most max_tokens each."""
     from transformers import GenerationConfig
@@ -96,12 +96,12 @@ def until_end(ids: Sequence[int], ends: set[int]) -> list[int]:
 def end_ids(model_path: Path, tokenizer: Any) -> set[int]:
     """Token ids that end an answer: those of generation_config.json, the tokenizer's, and the template's."""
     path = model_path / GENERATION_CONFIG
-    named = read_object(path).get("eos_token_id") if path.is_file() else None
+    named = read_model_object(path).get("eos_token_id") if path.is_file() else None
     listed = named if isinstance(named, list) else [named]
     return {id_ for id_ in (*listed, tokenizer.eos_token_id, end_of_turn(tokenizer)) if id_ is not None}
 
 
-def _continue(model: Any, settings: Any, prompts: Sequence[Rendered]) -> "list[tuple[list[int], torch.Tensor]]":
+def _continue(model: Any, settings: Any, prompts: Sequence[RenderedPrompt]) -> "list[tuple[list[int], torch.Tensor]]":
     """New ids, and (vocabulary,) log-probabilities of the first, for each of one left-padded batch."""
     import torch
 

@@ -1,32 +1,26 @@
 """What every judge is: something that compares two answers to one question in one order."""
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Protocol
 
 from pydantic import Field
 
 from lpm_kernel.config import Config
+from lpm_kernel.errors import Finding
 from lpm_kernel.records import Outcome
 
 
-class JudgeConfig(Config):
-    """Who judges."""
+class JudgingSettings(Config):
+    """What the settings of every judge share."""
 
-    operational = frozenset({"judge_in_flight", "judge_timeout_s", "judge_failed_share"})
+    operational = frozenset({"judge_in_flight", "judge_failed_share"})
 
-    judge: Literal["openai", "reference"] = Field(
-        "openai",
-        description="openai: any OpenAI-compatible endpoint; reference: embedded, by the SFT target and the bio.",
-    )
-    judge_model: str = Field("gpt-4o", description="Model that the endpoint is asked for.")
-    judge_base_url: str = Field("", description="The judge's endpoint; empty: OPENAI_BASE_URL, else api.openai.com.")
     judge_in_flight: int = Field(8, ge=1, le=512, description="Verdicts asked for at the same time.")
-    judge_timeout_s: float = Field(120, gt=0, description="Longest wait for one reply, in seconds.")
-    judge_max_tokens: int = Field(1024, ge=32, description="Longest reply, in tokens.")
     judge_failed_share: float = Field(
         0.3, ge=0, le=1, description="Stop when more than this share of the verdicts fail."
     )
-    tie_margin: float = Field(0.05, ge=0, le=1, description="Reference judge: closer scores are a tie.")
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,8 @@ class Question:
     """All that a judge sees besides the two answers."""
 
     question: str
-    reference: str
+    target: str
+    """The answer that SFT was trained on."""
     bio: str
 
 
@@ -51,10 +46,26 @@ class Judge(Protocol):
 
     name: str
     """Identity: whatever changes the verdicts (model, template version, margin) changes the name."""
+    label: str
+    """How the report calls it."""
+    instruction: str
+    """By what it judges, in words: its system prompt, or its rule."""
 
     async def compare(self, question: Question, first: str, second: str) -> Opinion:
         """Which answer serves the owner better. Raises ServiceError when the judge cannot be asked."""
         ...
+
+
+@dataclass(frozen=True)
+class JudgeKind:
+    """A family of judges: all that the rest of the program needs to know of it."""
+
+    settings: type[JudgingSettings]
+    """Its own settings; they become settings of every stage that judges."""
+    open: Callable[[Any], AbstractAsyncContextManager[Judge]]
+    """Settings -> a judge for the length of a block. Raises PermissionDeniedError when it needs a key."""
+    preflight: Callable[[Any], Finding]
+    """Settings -> whether it can be asked, without asking."""
 
 
 def both_orders(forward: Opinion, backward: Opinion) -> tuple[Outcome, str, tuple[Outcome, Outcome]]:

@@ -8,12 +8,23 @@ what cannot be read without doubt is `failed`.
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
-from lpm_kernel.judges.base import Opinion, Question
-from lpm_kernel.records import Message, Outcome
+from pydantic import Field, SecretStr
 
+from lpm_kernel.config import ENVIRONMENT, secret
+from lpm_kernel.errors import Finding, PermissionDeniedError
+from lpm_kernel.judges.base import JudgeKind, JudgingSettings, Opinion, Question
+from lpm_kernel.progress import say
+from lpm_kernel.records import Message, Outcome, without_surrogates
+from lpm_kernel.serving.client import ChatClient
+from lpm_kernel.serving.endpoint import Endpoint
+from lpm_kernel.serving.probe import on_loopback
+
+OPENAI = "https://api.openai.com/v1"
 TEMPLATE_VERSION = 1
 ASKED = 3
 """An unreadable reply is asked again, this many times in all."""
@@ -40,6 +51,65 @@ SCHEMA: dict[str, Any] = {
 Ask = Callable[[Sequence[Message], dict[str, Any]], Awaitable[tuple[str, str]]]
 """Messages and schema -> the reply's text and its finish reason."""
 
+
+class PairwiseSettings(JudgingSettings):
+    """The language model that judges."""
+
+    operational = frozenset({"judge_timeout_s"})
+
+    judge_model: str = Field("gpt-4o", description="Judge openai: the model that the endpoint is asked for.")
+    judge_base_url: str = Field(
+        "",
+        description="Judge openai: its endpoint; empty: OPENAI_BASE_URL, else api.openai.com.",
+        json_schema_extra={ENVIRONMENT: "OPENAI_BASE_URL"},
+    )
+    judge_timeout_s: float = Field(120, gt=0, description="Judge openai: longest wait for one reply, in seconds.")
+    judge_max_tokens: int = Field(1024, ge=32, description="Judge openai: longest reply, in tokens.")
+    judge_api_key: SecretStr = secret("OPENAI_API_KEY", "Judge openai: the key of its endpoint.")
+
+
+@asynccontextmanager
+async def open_pairwise(config: PairwiseSettings) -> AsyncIterator["PairwiseJudge"]:
+    """The endpoint as a judge; raises PermissionDeniedError when it needs a key and there is none."""
+    preflight(config).refuse()
+    base_url = config.judge_base_url or OPENAI
+    leaving = "nothing leaves this machine" if on_loopback(base_url) else "questions, answers and the bio go there"
+    say(f"judge: {config.judge_model} at {urlsplit(base_url).hostname}; {leaving}")
+    endpoint = Endpoint(
+        base_url=base_url, api_key=config.judge_api_key, model=config.judge_model, slots=1, engine="judge", ours=False
+    )
+    async with ChatClient(endpoint, timeout_s=config.judge_timeout_s, max_in_flight=config.judge_in_flight) as client:
+
+        async def ask(messages: Sequence[Message], schema: dict[str, Any]) -> tuple[str, str]:
+            replies = await client.chat(
+                messages, temperature=0.0, max_tokens=config.judge_max_tokens, json_schema=schema
+            )
+            return replies[0].text, replies[0].finish_reason
+
+        place = place_of(base_url)
+        yield PairwiseJudge(ask, config.judge_model, f"@{place}, {config.judge_max_tokens} tokens")
+
+
+def preflight(config: PairwiseSettings) -> Finding:
+    """Whether there is a key, or an endpoint on this machine, which may need none."""
+    key = config.judge_api_key.get_secret_value()
+    place = place_of(config.judge_base_url or OPENAI)
+    return Finding(
+        "judge",
+        f"{config.judge_model} at {place}, key {'set' if key else 'not set'}",
+        fine=bool(key) or on_loopback(config.judge_base_url),
+        cure="put OPENAI_API_KEY=... into .env (and OPENAI_BASE_URL=... for another endpoint), or judge without "
+        'network: --judge reference (judge = "reference" under [common] in configs/lpm.toml)',
+        blocks=PermissionDeniedError,
+    )
+
+
+def place_of(base_url: str) -> str:
+    """Host, port and path of an endpoint: which judge it is, without a password."""
+    parts = urlsplit(base_url)
+    return parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
+
+
 SPELLINGS: dict[str, Outcome] = {
     **dict.fromkeys(["first win", "first wins", "first", "1", "a", "answer 1", "answer 1 wins", "1 wins"], "first"),
     **dict.fromkeys(["second win", "second wins", "second", "2", "b", "answer 2", "answer 2 wins", "2 wins"], "second"),
@@ -49,16 +119,17 @@ LABEL = re.compile(r"(?:(?:the|my|final) )*(?:verdict|comparison|result|answer)(
 """What a line may begin with that tells a verdict, in the form that _normal gives."""
 FILLER = re.compile(r"^(?:the|it s a|it is a) |(?<=first|econd) answer(?= wins?$)")
 THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-SURROGATE = re.compile(r"[\ud800-\udfff]")
 LONGEST_REPLY_CHARS = 100_000
 
 
 class PairwiseJudge:
     """Any OpenAI-compatible endpoint as a judge."""
 
-    def __init__(self, ask: Ask, model: str) -> None:
-        self._ask = ask
-        self.name = f"pairwise:v{TEMPLATE_VERSION}:{model}"
+    instruction = SYSTEM
+
+    def __init__(self, ask: Ask, model: str, place: str = "") -> None:
+        self._ask, self.label = ask, model
+        self.name = f"pairwise:v{TEMPLATE_VERSION}:{model}{place}"
 
     async def compare(self, question: Question, first: str, second: str) -> Opinion:
         """Ask until a reply can be read, at most ASKED times."""
@@ -77,7 +148,7 @@ def messages(question: Question, first: str, second: str) -> tuple[Message, Mess
     parts = {
         "bio": question.bio,
         "question": question.question,
-        "reference": question.reference,
+        "reference": question.target,
         "first answer": first,
         "second answer": second,
     }
@@ -91,7 +162,7 @@ def parse(text: str, finish_reason: str = "stop") -> Opinion:
         return Opinion("failed", "the judge's reply was cut")
     if len(text) > LONGEST_REPLY_CHARS:
         return Opinion("failed", f"the judge's reply has {len(text)} characters")
-    text = THOUGHT.sub("", SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text), count=1)
+    text = THOUGHT.sub("", without_surrogates(text), count=1)
     if text.lstrip().startswith("<think>"):
         return Opinion("failed", "the judge's reply ends within a thought")
     objects = [o for o in _objects(text) if "comparison" in o]
@@ -104,7 +175,7 @@ def _from_objects(objects: Sequence[dict[str, Any]]) -> Opinion:
         return Opinion("failed", f"the judge's comparison is unknown: {str(objects[-1]['comparison'])[:80]!r}")
     outcome = outcomes.pop()
     assert outcome is not None
-    reason = SURROGATE.sub("\N{REPLACEMENT CHARACTER}", str(objects[-1].get("detailed_analysis", "")))
+    reason = without_surrogates(str(objects[-1].get("detailed_analysis", "")))
     return Opinion(outcome, reason[:2000])
 
 
@@ -158,3 +229,6 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object that says one thing twice says nothing."""
     found = dict(pairs)
     return found if len(found) == len(pairs) else {}
+
+
+KIND = JudgeKind(PairwiseSettings, open_pairwise, preflight)

@@ -1,12 +1,12 @@
 """The files of a Hugging Face model directory: which hold the weights, which the tokenizer, and what is refused."""
 
-import json
 import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from lpm_kernel.errors import DataError, MissingInputError
+from lpm_kernel.files import read_object
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -19,24 +19,16 @@ TOKENIZER_FILES = (
 REMOTE_CODE_FILES = ("config.json", "tokenizer_config.json", GENERATION_CONFIG)
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises MissingInputError or DataError."""
-    if not path.is_file():
-        raise MissingInputError(f"{path} is not there; give the directory of a complete Hugging Face model or adapter")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}); fetch or make the model again") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path} holds {type(value).__name__}, expected an object; fetch or make the model again")
-    return value
+def read_model_object(path: Path) -> dict[str, Any]:
+    """A JSON object of a model or adapter; raises MissingInputError or DataError."""
+    return read_object(path, "give the directory of a complete Hugging Face model or adapter")
 
 
 def read_model_config(model_path: Path) -> dict[str, Any]:
     """config.json of a model that runs no code of its own; raises MissingInputError or DataError."""
-    config = read_object(model_path / "config.json")
+    config = read_model_object(model_path / "config.json")
     for name in REMOTE_CODE_FILES:
-        if (model_path / name).is_file() and "auto_map" in read_object(model_path / name):
+        if (model_path / name).is_file() and "auto_map" in read_model_object(model_path / name):
             raise DataError(
                 f"{model_path / name}: auto_map names Python code that the model would run (trust_remote_code); "
                 "that is refused: use a model whose architecture transformers itself knows"
@@ -47,7 +39,7 @@ def read_model_config(model_path: Path) -> dict[str, Any]:
 def weight_shards(model_path: Path) -> list[Path]:
     """The safetensors files that the model's weights lie in, sorted; raises MissingInputError or DataError."""
     if (model_path / INDEX).is_file():
-        named = sorted(set(read_object(model_path / INDEX).get("weight_map", {}).values()))
+        named = sorted(set(read_model_object(model_path / INDEX).get("weight_map", {}).values()))
         shards = [model_path / Path(name).name for name in named]
     else:
         shards = [model_path / WEIGHTS]

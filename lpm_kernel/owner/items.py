@@ -1,4 +1,6 @@
-"""Second-Me's `merged.json`: a JSON list of items in ten variants -> Prompt, rendered as SFT renders them.
+"""The owner's items, as Second-Me's `merged.json` holds them: a JSON list -> Prompt, rendered as SFT renders them.
+
+Ten variants: the eight below, memory twice (preference QA and self QA), and any of them filtered (`score`)..
 
 | variant     | told by                             | user text                         | target           |
 |-------------|-------------------------------------|-----------------------------------|------------------|
@@ -30,7 +32,7 @@ from pydantic import Field
 from lpm_kernel.config import Config
 from lpm_kernel.errors import DataError, MissingInputError
 from lpm_kernel.files import key_of
-from lpm_kernel.records import Message, Prompt
+from lpm_kernel.records import Message, Prompt, is_sound
 
 LEGACY_PREFIX = "<|ME|>"
 NOTHING = {"", "none", "null"}
@@ -54,7 +56,7 @@ FEEDBACK_SYSTEM = (
 THINKING = " Think first, between <think> and </think>, and then answer."
 
 
-class SecondMeConfig(Config):
+class ItemConfig(Config):
     """How items are rendered; the SFT and the preference data must agree on every one of these."""
 
     user_name: str = Field("User", min_length=1, description="The owner's name, as the prompts call them.")
@@ -66,8 +68,8 @@ class SecondMeConfig(Config):
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """One item before it becomes a Prompt."""
+class ItemTexts:
+    """The texts of one item before it becomes a Prompt."""
 
     variant: str
     system: str
@@ -79,7 +81,7 @@ class SkippedItemError(Exception):
     """An item that cannot be used; its argument is the reason code."""
 
 
-def read_rows(path: Path, config: SecondMeConfig) -> tuple[list[Prompt], Counter[str]]:
+def read_items(path: Path, config: ItemConfig) -> tuple[list[Prompt], Counter[str]]:
     """All usable items in file order, and the skipped ones counted by reason: usable + skipped = items.
 
     Raises MissingInputError, or DataError when the file is not a JSON list.
@@ -106,7 +108,7 @@ def same_question(prompt: Prompt) -> str:
     return " ".join(re.findall(r"\w+", text)) or text.strip()
 
 
-def to_prompt(item: object, row: int, config: SecondMeConfig) -> Prompt:
+def to_prompt(item: object, row: int, config: ItemConfig) -> Prompt:
     """One item as SFT renders it; raises SkippedItemError with a reason code."""
     if not isinstance(item, dict):
         raise SkippedItemError("not_an_object")
@@ -121,7 +123,7 @@ def to_prompt(item: object, row: int, config: SecondMeConfig) -> Prompt:
         row=row,
         variant=rendered.variant,
         messages=messages,
-        reference=rendered.target,
+        target=rendered.target,
         notes=_notes(present),
         score=_score(present),
     )
@@ -143,7 +145,7 @@ def _load(path: Path) -> list[Any]:
     return items
 
 
-def _render(item: Mapping[str, Any], config: SecondMeConfig) -> Rendered:
+def _render(item: Mapping[str, Any], config: ItemConfig) -> ItemTexts:
     name = config.user_name
 
     def text(key: str, reason: str) -> str:
@@ -154,25 +156,25 @@ def _render(item: Mapping[str, Any], config: SecondMeConfig) -> Rendered:
 
     if "assistant" not in item and "enhanced_request" in item:
         user = f"{name}'s request is: {text('user_request', 'no_question')}"
-        return Rendered("context", system(config.context_system), user, text("enhanced_request", "no_answer"))
+        return ItemTexts("context", system(config.context_system), user, text("enhanced_request", "no_answer"))
     if "assistant" not in item and item.keys() & {"user_feedback", "expert_response"}:
         user = f"{name}'s request is: {text('user_request', 'no_question')}\n"
         user += f"Expert's response is: {text('expert_response', 'no_question')}"
-        return Rendered("feedback", system(config.feedback_system), user, text("user_feedback", "no_answer"))
+        return ItemTexts("feedback", system(config.feedback_system), user, text("user_feedback", "no_answer"))
     if "assistant" not in item and "query" in item:
         target = text("answer", "no_answer") if config.thinking else _without_thinking(text("answer", "no_answer"))
-        return Rendered("bio_qa", system(config.memory_system), text("query", "no_question"), target)
+        return ItemTexts("bio_qa", system(config.memory_system), text("query", "no_question"), target)
 
     user, target = text("user", "no_question"), text("assistant", "no_answer")
     if str(item.get("is_timeqa", "false")).casefold() not in ("false", "0", ""):
         today = f"You are a helpful assistant.\n\nToday’s date is {_stamp(item, 'timestamp')}"  # noqa: RUF001
-        return Rendered("time_qa", today, LEGACY_PREFIX + user, target)
+        return ItemTexts("time_qa", today, LEGACY_PREFIX + user, target)
     if "timestamp" in item:
-        return Rendered("dated", "", LEGACY_PREFIX + user, target)
+        return ItemTexts("dated", "", LEGACY_PREFIX + user, target)
     if "exact_day" in item:
-        return Rendered("exact_day", "You are a helpful assistant.", LEGACY_PREFIX + user, target)
+        return ItemTexts("exact_day", "You are a helpful assistant.", LEGACY_PREFIX + user, target)
     variant = "diversity" if item.keys() & {"doc_id", "entity_name", "question_type"} else "memory"
-    return Rendered(variant, system(config.memory_system), user, target)
+    return ItemTexts(variant, system(config.memory_system), user, target)
 
 
 def _text(item: Mapping[str, Any], key: str, missing: str) -> str:
@@ -185,7 +187,7 @@ def _text(item: Mapping[str, Any], key: str, missing: str) -> str:
     bare = value.removeprefix(LEGACY_PREFIX)
     if bare.strip(" \t\r\n.").casefold() in NOTHING:
         raise SkippedItemError(missing)
-    if any("\ud800" <= character <= "\udfff" for character in value) or "\x00" in value:
+    if not is_sound(value) or "\x00" in value:
         raise SkippedItemError("broken_unicode")
     if CONTROL_TOKEN.search(bare):
         raise SkippedItemError("control_token")
@@ -215,11 +217,7 @@ def _notes(item: Mapping[str, Any]) -> tuple[str, ...]:
     ids = value if isinstance(value, list) else [value]
     numbers = (int(note) if isinstance(note, float) and note.is_integer() else note for note in ids)
     texts = (str(note).strip() for note in numbers if isinstance(note, str | int) and not isinstance(note, bool))
-    return tuple(dict.fromkeys(text for text in texts if text and _is_clean(text)))
-
-
-def _is_clean(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return tuple(dict.fromkeys(text for text in texts if text and is_sound(text)))
 
 
 def _score(item: Mapping[str, Any]) -> float | None:

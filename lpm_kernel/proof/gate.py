@@ -1,14 +1,15 @@
 """The gate: what the trials say in numbers, and whether the new model is promoted."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
 from lpm_kernel.config import Config
+from lpm_kernel.export.fidelity import Fidelity
+from lpm_kernel.models.merge_report import UpdateRetained
+from lpm_kernel.proof.evaluation import Change, Evaluation, FactRecall, Interval, Measures, Trial, WinRate
 from lpm_kernel.proof.statistics import interval, mean
-from lpm_kernel.records import Answer, Prompt, Verdict
+from lpm_kernel.records import Verdict
 
 
 class GateConfig(Config):
@@ -24,100 +25,103 @@ class GateConfig(Config):
     bootstrap_seed: int = Field(42, ge=0, description="Seed of the confidence intervals.")
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One held-out question with the answers of both models and the verdicts on each pair of samples."""
-
-    prompt: Prompt
-    before: list[Answer]
-    after: list[Answer]
-    verdicts: list[Verdict]
-    """First is before, second is after."""
-    stranger_verdicts: list[Verdict]
-    recall: tuple[float, float] | None
-    """Mean share of the question's facts told, before and after; None for a question without facts."""
-    strays: tuple[float, float]
-    """Mean names and numbers in an answer that are not called for, before and after."""
-
-
-def summarise(
-    trials: Sequence[Trial], config: GateConfig, *, judge: str, retained: Any = None, fidelity: Any = None
-) -> dict[str, Any]:
-    """The contents of evaluation.json. Intervals are bootstrapped over questions, not over samples."""
-    own = [_shares(t.verdicts) for t in trials]
-    judged = [(o, s) for o, t in zip(own, trials, strict=True) if any(s := _shares(t.stranger_verdicts)) and any(o)]
-    counts = _counts([v for t in trials for v in t.verdicts])
-    rates = [rate for shares in own if (rate := _rate(shares)) is not None]
-    recalls = [t.recall for t in trials if t.recall is not None]
-    evaluation: dict[str, Any] = {
-        "prompts": len(trials),
-        "samples": len(trials[0].before) if trials else 0,
-        "win_rate": counts | {"rate": _mean_or_none(rates), "ci95": interval(rates, config.bootstrap_seed)},
-        "fact_recall": {
-            "questions": len(recalls),
-            "before": _mean_or_none([r[0] for r in recalls]),
-            "after": _mean_or_none([r[1] for r in recalls]),
-            "ci95_delta": interval([r[1] - r[0] for r in recalls], config.bootstrap_seed),
-        },
-        "stray_facts": {
-            "before": _mean_or_none([t.strays[0] for t in trials]),
-            "after": _mean_or_none([t.strays[1] for t in trials]),
-        },
-        "personalisation_lift": {
-            "before": _mean_or_none([o[0] - s[0] for o, s in judged]),
-            "after": _mean_or_none([o[1] - s[1] for o, s in judged]),
-        },
-        "fidelity": fidelity or {},
-        "update_retained": retained or {},
-        "judge": judge,
-    }
-    evaluation["reasons"] = _objections(evaluation, config)
-    evaluation["decision"] = "keep" if evaluation["reasons"] else "promote"
-    evaluation["reasons"] = evaluation["reasons"] or _merits(evaluation)
-    return evaluation
+def measure(
+    trials: Sequence[Trial],
+    config: GateConfig,
+    *,
+    judge: str,
+    retained: UpdateRetained | None = None,
+    fidelity: Fidelity | None = None,
+) -> Measures:
+    """The trials in numbers. Intervals are bootstrapped over questions, not over samples."""
+    verdicts = [_Shares.of(trial.verdicts) for trial in trials]
+    rates = [shares.rate for shares in verdicts if shares]
+    recalls = [trial.recall for trial in trials if trial.recall is not None]
+    counts = _counts([verdict for trial in trials for verdict in trial.verdicts])
+    return Measures(
+        prompts=len(trials),
+        samples=len(trials[0].before) if trials else 0,
+        win_rate=WinRate(**counts, rate=_mean_or_none(rates), ci95=interval(rates, config.bootstrap_seed)),
+        fact_recall=FactRecall(
+            questions=len(recalls),
+            before=_mean_or_none([before for before, _ in recalls]),
+            after=_mean_or_none([after for _, after in recalls]),
+            ci95_delta=interval([after - before for before, after in recalls], config.bootstrap_seed),
+        ),
+        stray_facts=Change(
+            before=_mean_or_none([trial.strays[0] for trial in trials]),
+            after=_mean_or_none([trial.strays[1] for trial in trials]),
+        ),
+        personalisation_lift=_lift(trials),
+        fidelity=fidelity,
+        update_retained=retained,
+        judge=judge,
+    )
 
 
-def _objections(evaluation: dict[str, Any], config: GateConfig) -> list[str]:
+def decide(measures: Measures, config: GateConfig) -> Evaluation:
+    """Promote when nothing stands against the new model."""
+    objections = tuple(_objections(measures, config))
+    return Evaluation(
+        **dict(measures),
+        decision="keep" if objections else "promote",
+        reasons=objections or _merits(measures),
+    )
+
+
+def _objections(measures: Measures, config: GateConfig) -> Iterator[str]:
     """Everything that stands against the new model."""
-    wins, recall = evaluation["win_rate"], evaluation["fact_recall"]
-    comparisons = wins["after_wins"] + wins["before_wins"] + wins["ties"] + wins["invalid"]
-    retained = evaluation["update_retained"].get("projection")
-    found = []
-    if evaluation["prompts"] < config.min_questions:
-        found.append(f"{evaluation['prompts']} held-out questions, at least {config.min_questions} are needed")
-    if wins["invalid"] > config.max_invalid * comparisons:
-        found.append(f"{wins['invalid']} of {comparisons} comparisons have no verdict")
-    if wins["ci95"] is None or wins["ci95"][0] <= config.min_win_rate:
-        found.append(f"win rate {_shown(wins['rate'])}, 95 % bounds {_bounds(wins['ci95'])}: not above 0.5 for sure")
-    if recall["ci95_delta"] is not None and recall["ci95_delta"][0] < -config.max_recall_loss:
-        found.append(f"fact recall may fall: 95 % bounds of the change {_bounds(recall['ci95_delta'])}")
-    if evaluation["update_retained"] and retained is None:
-        found.append("the adapter changes nothing")
-    elif retained is not None and retained < config.min_retained:
-        found.append(f"only {retained:.0%} of the update survived rounding")
-    return found
+    wins, recall, retained = measures.win_rate, measures.fact_recall, measures.update_retained
+    comparisons = wins.after_wins + wins.before_wins + wins.ties + wins.invalid
+    if measures.prompts < config.min_questions:
+        yield f"{measures.prompts} held-out questions, at least {config.min_questions} are needed"
+    if wins.invalid > config.max_invalid * comparisons:
+        yield f"{wins.invalid} of {comparisons} comparisons have no verdict"
+    if wins.ci95 is None or wins.ci95[0] <= config.min_win_rate:
+        told = f"win rate {_shown(wins.rate)}, 95 % bounds {_bounds(wins.ci95)}"
+        yield f"{told}: not above {config.min_win_rate:g} for sure"
+    if recall.ci95_delta is not None and recall.ci95_delta[0] < -config.max_recall_loss:
+        yield f"fact recall may fall: 95 % bounds of the change {_bounds(recall.ci95_delta)}"
+    if retained and retained.projection is None:
+        yield "the adapter changes nothing"
+    elif retained and retained.projection is not None and retained.projection < config.min_retained:
+        yield f"only {retained.projection:.0%} of the update survived rounding"
 
 
-def _merits(evaluation: dict[str, Any]) -> list[str]:
-    wins, recall = evaluation["win_rate"], evaluation["fact_recall"]
-    return [
-        f"win rate {_shown(wins['rate'])}, 95 % bounds {_bounds(wins['ci95'])}",
-        f"fact recall {_shown(recall['before'])} -> {_shown(recall['after'])}",
-    ]
+def _merits(measures: Measures) -> tuple[str, str]:
+    wins, recall = measures.win_rate, measures.fact_recall
+    return (
+        f"win rate {_shown(wins.rate)}, 95 % bounds {_bounds(wins.ci95)}",
+        f"fact recall {_shown(recall.before)} -> {_shown(recall.after)}",
+    )
 
 
-def _shares(verdicts: Sequence[Verdict]) -> tuple[float, float, float]:
-    """Shares of before wins, after wins and ties among the valid verdicts; all 0 when there is none."""
-    counts = _counts(verdicts)
-    valid = counts["before_wins"] + counts["after_wins"] + counts["ties"]
-    if not valid:
-        return 0.0, 0.0, 0.0
-    return counts["before_wins"] / valid, counts["after_wins"] / valid, counts["ties"] / valid
+class _Shares:
+    """Shares of before wins, after wins and ties among the valid verdicts on one question."""
+
+    def __init__(self, before: float, after: float, ties: float) -> None:
+        self.before, self.after, self.rate = before, after, after + ties / 2
+
+    @classmethod
+    def of(cls, verdicts: Sequence[Verdict]) -> "_Shares | None":
+        """None without a valid verdict."""
+        counts = _counts(verdicts)
+        valid = len(verdicts) - counts["invalid"]
+        if not valid:
+            return None
+        return cls(counts["before_wins"] / valid, counts["after_wins"] / valid, counts["ties"] / valid)
 
 
-def _rate(shares: tuple[float, float, float]) -> float | None:
-    """After wins plus half the ties; None without a valid verdict."""
-    return shares[1] + shares[2] / 2 if any(shares) else None
+def _lift(trials: Sequence[Trial]) -> Change:
+    """Over the questions that were judged by both bios."""
+    lifts = []
+    for trial in trials:
+        own, strangers = _Shares.of(trial.verdicts), _Shares.of(trial.stranger_verdicts)
+        if own and strangers:
+            lifts.append((own.before - strangers.before, own.after - strangers.after))
+    return Change(
+        before=_mean_or_none([before for before, _ in lifts]), after=_mean_or_none([after for _, after in lifts])
+    )
 
 
 def _counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
@@ -139,5 +143,5 @@ def _shown(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.2f}"
 
 
-def _bounds(bounds: list[float] | None) -> str:
+def _bounds(bounds: Interval | None) -> str:
     return "unknown" if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}"

@@ -6,8 +6,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from lpm_kernel.files import read_jsonl
 from lpm_kernel.proof.gate import Trial
-from lpm_kernel.records import Evidence, Prompt, read_jsonl
+from lpm_kernel.records import Evidence, Prompt
 
 WIDTH, HEIGHT, EDGE = 640, 220, 36
 """Of the curve, in SVG units; EDGE is the room for the axes."""
@@ -77,7 +78,7 @@ def _row(trial: Trial) -> dict[str, Any]:
     outcomes = [v.outcome for v in trial.verdicts]
     return {
         "question": trial.prompt.user,
-        "reference": trial.prompt.reference,
+        "reference": trial.prompt.target,
         "variant": trial.prompt.variant,
         "samples": [
             {"before": b.text, "after": a.text, "outcome": v.outcome, "reason": v.reason}

@@ -1,23 +1,25 @@
 """Run the chain or one step of it: skip what is made, publish what is whole, record what happened."""
 
 import gc
-import importlib
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lpm_kernel.config import Config
 from lpm_kernel.demo.gift import is_all_demo
 from lpm_kernel.errors import MissingInputError
-from lpm_kernel.judges.base import JudgeConfig
-from lpm_kernel.judges.asking import judge_endpoint
 from lpm_kernel.pipeline import STEPS, Step, maker_of, step_named
 from lpm_kernel.progress import clock, say
-from lpm_kernel.runner.run_record import Record, birth_of, recording
-from lpm_kernel.serving.endpoint import ServingConfig
-from lpm_kernel.serving.probe import is_free
-from lpm_kernel.runner.state import Standing, forced_from, lacking_message, refuse_when_lacking, standing, wanted
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.runner.preflight import refuse_when_blocked
+from lpm_kernel.runner.provenance import versions
+from lpm_kernel.runner.run_record import RunRecord, recording
+from lpm_kernel.runner.settings import take_documented_bio
+from lpm_kernel.runner.state import StepState, chain_states, forced_from, lacking_message, refuse_when_lacking, state_of
+from lpm_kernel.workspace.lock import lock
+from lpm_kernel.workspace.manifest import Manifest, now
+from lpm_kernel.workspace.places import Workspace
+from lpm_kernel.workspace.publish import building, publish
 
 
 def run_chain(
@@ -29,29 +31,41 @@ def run_chain(
 ) -> None:
     """Run what is not made, in order. `start` runs that step and all after it again.
 
-    Raises MissingInputError before anything runs when the owner must give something first.
+    Raises before anything runs: MissingInputError when the owner must give something first, and what the preflight of
+    a step to come says, such as PermissionDeniedError for a judge without a key.
     """
-    with workspace.lock(), recording(workspace, configs, is_all_demo(workspace)) as record:
-        standings = forced_from(wanted(workspace, configs, until), start)
-        refuse_when_lacking(workspace, standings)
-        refuse_without_key(standings, configs)
-        for number, (name, found) in enumerate(standings.items(), 1):
-            step = step_named(name)
-            if found.state == "done":  # until a step before it made something else
-                found = standing(step, workspace, configs[name])
-            say(f"[{number}/{len(standings)}] {name}: {found.reason}")
-            if found.state in ("done", "given"):
-                record.note(name, "done", outputs=outputs_of(step, workspace))
-            else:
-                run_step(step, workspace, configs[name], {}, record)
+    with lock(workspace):
+        take_documented_bio(workspace)
+        with recording(workspace, configs, is_all_demo(workspace)) as record:
+            states = forced_from(chain_states(workspace, configs, until), start)
+            refuse_when_lacking(workspace, states)
+            refuse_when_blocked(states, configs)
+            for number, (name, state) in enumerate(states.items(), 1):
+                step = step_named(name)
+                if state.name == "done":  # until a step before it made something else
+                    state = state_of(step, workspace, configs[name])
+                say(f"[{number}/{len(states)}] {name}: {state.reason}")
+                if state.must_run:
+                    run_step(step, workspace, configs[name], {}, record)
+                else:
+                    record.note(name, "done", outputs=outputs_of(step, workspace))
+
+
+def run_one(step: Step, workspace: Workspace, configs: Mapping[str, Config], overrides: Mapping[str, Path]) -> None:
+    """Run one step, and before it what it lacks and costs little: `prepare`, and the GGUF of a model that is there."""
+    with lock(workspace):
+        take_documented_bio(workspace)
+        with recording(workspace, configs, is_all_demo(workspace)) as record:
+            refuse_when_blocked({step.name: StepState("stale", "asked for")}, configs)
+            for needed in _cheap_steps(step, workspace, configs, overrides):
+                say(f"{needed.name}: {state_of(needed, workspace, configs[needed.name]).reason}")
+                run_step(needed, workspace, configs[needed.name], {}, record)
+            say(f"{step.name}:")
+            run_step(step, workspace, configs[step.name], overrides, record)
 
 
 def run_step(
-    step: Step,
-    workspace: Workspace,
-    config: Config,
-    overrides: Mapping[str, Path],
-    record: Record,
+    step: Step, workspace: Workspace, config: Config, overrides: Mapping[str, Path], record: RunRecord
 ) -> None:
     """Run one stage on its paths and publish what it made. `overrides` are paths given by flags, by role."""
     inputs = {role: overrides.get(role) or workspace.find(a) for role, a in step.needs.items()}
@@ -64,66 +78,54 @@ def run_step(
     used = {role: overrides.get(role) or workspace.find(a) for role, a in step.uses.items()}
     places = {role: overrides.get(role) or workspace.place(a) for role, a in step.makes.items()}
     extra = {"work_path": workspace.work_path(step.name)} if step.resumes else {}
-    stage = importlib.import_module(step.module)
     started = time.monotonic()
     record.note(step.name, "running")
-    with workspace.building(places) as drafts:
-        stage.run(config, **inputs, **used, **drafts, **extra)
-        seconds = round(time.monotonic() - started, 2)
-        birth = birth_of(step.name, config, digests, seconds, demo=record.demo and not overrides)
-        workspace.publish(drafts, places, birth)
+    with building(places) as drafts:
+        step.stage.run(config, **inputs, **used, **drafts, **extra)
+        manifest = Manifest(
+            step=step.name,
+            making=uuid.uuid4().hex,
+            config=config.recorded(),
+            flags=tuple(sorted(config.flags)),
+            inputs=digests,
+            seconds=round(time.monotonic() - started, 2),
+            made_at=now(),
+            versions=versions() | _stage_versions(step, config),
+            demo=record.demo and not overrides,
+        )
+        publish(workspace, drafts, places, manifest)
     if step.resumes and not step.journals:
         workspace.clear_work(step.name)
-    record.note(step.name, "done", outputs=[str(p) for p in places.values()])
-    workspace.save_hashes()
-    say(f"  {step.name} took {clock(seconds)}")
+    record.note(step.name, "done", outputs=tuple(str(p) for p in places.values()))
+    workspace.hashes.save()
+    say(f"  {step.name} took {clock(manifest.seconds)}")
     gc.collect()
 
 
-def refuse_without_key(standings: Mapping[str, Standing], configs: Mapping[str, Config]) -> None:
-    """Raise PermissionDeniedError before hours of work, not after, when a judge to come needs a key."""
-    for name, found in standings.items():
-        config = configs[name]
-        if found.state in ("pending", "stale") and isinstance(config, JudgeConfig) and config.judge != "reference":
-            judge_endpoint(config)
+def outputs_of(step: Step, workspace: Workspace) -> tuple[str, ...]:
+    """Paths of the step's outputs that are there."""
+    return tuple(str(p) for a in step.makes.values() if (p := workspace.find(a)))
 
 
-def run_one(
-    step: Step,
-    workspace: Workspace,
-    configs: Mapping[str, Config],
-    overrides: Mapping[str, Path],
-) -> None:
-    """Run one step, and before it what it lacks and costs little: `prepare`, and the GGUF of a model that is there."""
-    with workspace.lock(), recording(workspace, configs, is_all_demo(workspace)) as record:
-        for needed in _cheap(step, workspace, configs, overrides):
-            say(f"{needed.name}: {standing(needed, workspace, configs[needed.name]).reason}")
-            run_step(needed, workspace, configs[needed.name], {}, record)
-        say(f"{step.name}:")
-        run_step(step, workspace, configs[step.name], overrides, record)
+def _stage_versions(step: Step, config: Config) -> dict[str, str]:
+    """What the stage itself tells of the tools that it uses."""
+    tell = getattr(step.stage, "versions", None)
+    return tell(config) if tell else {}
 
 
-def _cheap(
+def _cheap_steps(
     step: Step, workspace: Workspace, configs: Mapping[str, Config], overrides: Mapping[str, Path]
 ) -> Iterator[Step]:
     """Steps whose lack would be a riddle and whose run costs seconds, in the order of the chain."""
     lacking = {artifact for role, artifact in step.needs.items() if role not in overrides}
     first = STEPS[0]
     reads_first = step is not first and lacking & set(first.makes.values())
-    if reads_first and standing(first, workspace, configs[first.name]).state in ("pending", "stale"):
+    if reads_first and state_of(first, workspace, configs[first.name]).must_run:
         yield first
-    for role in sorted(step.replaceable - overrides.keys()):
-        maker = maker_of(step.needs[role])
-        makeable = maker and all(workspace.find(artifact) for artifact in maker.needs.values())
-        if maker and makeable and not workspace.find(step.needs[role]) and _must_serve(configs[step.name]):
+    for role, stands_in in step.replaceable.items():
+        artifact = step.needs[role]
+        if artifact not in lacking or workspace.find(artifact) or stands_in(configs[step.name]):
+            continue
+        maker = maker_of(artifact)
+        if maker and all(workspace.find(needed) for needed in maker.needs.values()):
             yield maker
-
-
-def _must_serve(config: Config) -> bool:
-    """Whether no endpoint is configured and nobody listens on the port."""
-    return isinstance(config, ServingConfig) and not config.endpoint and is_free(config.port)
-
-
-def outputs_of(step: Step, workspace: Workspace) -> list[str]:
-    """Paths of the step's outputs that are there."""
-    return [str(p) for a in step.makes.values() if (p := workspace.find(a))]

@@ -1,85 +1,84 @@
-"""The record of a run: `runs/<id>/` with its settings, status and log; and the birth data of what it makes."""
+"""The record of a run: `runs/<id>/` with its settings, status and log."""
 
 import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Literal
 
 from lpm_kernel.config import Config
-from lpm_kernel.errors import LpmError
-from lpm_kernel.progress import log_to
-from lpm_kernel.workspace import Workspace, now, write_atomically
+from lpm_kernel.errors import DataError, LpmError, MissingInputError
+from lpm_kernel.files import read_record, write_atomically
+from lpm_kernel.progress import log_to, say
+from lpm_kernel.records import Record
+from lpm_kernel.workspace.lock import is_locked
+from lpm_kernel.workspace.manifest import now
+from lpm_kernel.workspace.places import Workspace
 
 State = Literal["pending", "running", "done", "failed", "stale"]
-VERSIONED = ("lpm-kernel", "torch", "transformers", "trl", "peft", "xllamacpp", "gguf")
 
 
-def birth_of(step: str, config: Config, digests: Mapping[str, str], seconds: float, demo: bool) -> dict[str, Any]:
-    return {
-        "step": step,
-        "making": uuid.uuid4().hex,
-        "config": config.told(),
-        "flags": sorted(config.flags),
-        "inputs": dict(digests),
-        "seconds": seconds,
-        "made_at": now(),
-        "versions": versions(),
-        "demo": demo,
-    }
+class StepStatus(Record):
+    """What one step did in one run."""
+
+    name: str
+    state: State
+    started_at: str
+    seconds: float
+    outputs: tuple[str, ...] = ()
 
 
-def versions() -> dict[str, str]:
-    """Of the libraries that shape results, where installed."""
-    found = {}
-    for name in VERSIONED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+class RunStatus(Record):
+    """`status.json`: what each step of one run did."""
+
+    run: str | None
+    demo: bool = False
+    """The run works on the demo's data alone."""
+    steps: tuple[StepStatus, ...] = ()
+
+    def of(self, name: str) -> StepStatus | None:
+        """What the step did, if it came to it."""
+        return next((step for step in self.steps if step.name == name), None)
 
 
-class Record:
-    """`runs/<id>/status.json`: what each step of one run did, for people and for `lpm status`."""
+class RunRecord:
+    """A run under way; every note is on the disk at once, for people and for `lpm status`."""
 
     def __init__(self, workspace: Workspace, demo: bool) -> None:
-        self.demo = demo
         self.id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + uuid.uuid4().hex[:4]
-        self.folder = workspace.root / "runs" / self.id
-        self.steps: dict[str, dict[str, Any]] = {}
+        self.folder = workspace.runs_path / self.id
+        self.demo = demo
+        self._steps: dict[str, StepStatus] = {}
+        self._clocks: dict[str, float] = {}
 
-    def note(self, name: str, state: State, outputs: list[str] | None = None) -> None:
-        """Write a step's state at once."""
-        step = self.steps.setdefault(name, {"name": name, "started_at": now(), "_clock": time.monotonic()})
-        step |= {
-            "state": state,
-            "seconds": round(time.monotonic() - step["_clock"], 2),
-            "outputs": outputs or [],
-        }
+    def note(self, name: str, state: State, outputs: tuple[str, ...] = ()) -> None:
+        """A step's state."""
+        clock = self._clocks.setdefault(name, time.monotonic())
+        started_at = self._steps[name].started_at if name in self._steps else now()
+        seconds = round(time.monotonic() - clock, 2)
+        self._steps[name] = StepStatus(name=name, state=state, started_at=started_at, seconds=seconds, outputs=outputs)
         self.write()
 
     def write(self) -> None:
         """What is known so far."""
-        shown = [{k: v for k, v in s.items() if k != "_clock"} for s in self.steps.values()]
-        write_atomically(self.folder / "status.json", _json({"run": self.id, "demo": self.demo, "steps": shown}))
+        status = RunStatus(run=self.id, demo=self.demo, steps=tuple(self._steps.values()))
+        write_atomically(self.folder / "status.json", status.model_dump_json(indent=2))
 
     def fail(self) -> None:
         """Whatever was running has failed."""
-        for step in list(self.steps.values()):
-            if step["state"] == "running":
-                self.note(step["name"], "failed")
+        for step in list(self._steps.values()):
+            if step.state == "running":
+                self.note(step.name, "failed")
 
 
 @contextmanager
-def recording(workspace: Workspace, configs: Mapping[str, Config], demo: bool) -> Iterator[Record]:
+def recording(workspace: Workspace, configs: Mapping[str, Config], demo: bool) -> Iterator[RunRecord]:
     """A run folder with its settings, status and log; `demo` says that the run works on the demo's data alone."""
-    record = Record(workspace, demo)
-    settings = {name: config.told() for name, config in configs.items()}
-    write_atomically(record.folder / "config.json", _json(settings))
-    write_atomically(workspace.root / "runs" / "latest", record.id)
+    record = RunRecord(workspace, demo)
+    settings = {name: config.recorded() for name, config in configs.items()}
+    write_atomically(record.folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False))
+    write_atomically(workspace.runs_path / "latest", record.id)
     record.write()
     with log_to(record.folder / "log.txt"):
         try:
@@ -92,19 +91,17 @@ def recording(workspace: Workspace, configs: Mapping[str, Config], demo: bool) -
             raise
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def latest_status(workspace: Workspace) -> tuple[str | None, dict[str, dict[str, Any]]]:
-    """The latest run's id and its steps by name; a step that was running when its process died has failed."""
+def latest_status(workspace: Workspace) -> RunStatus:
+    """The latest run's status, empty when there was none; what was running when its process died has failed."""
     try:
-        run = (workspace.root / "runs" / "latest").read_text(encoding="utf-8").strip()
-        status = json.loads((workspace.root / "runs" / run / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None, {}
-    steps = {step["name"]: step for step in status["steps"]}
-    if not workspace.is_locked():
-        for step in steps.values():
-            step["state"] = "failed" if step["state"] == "running" else step["state"]
-    return run, steps
+        run = (workspace.runs_path / "latest").read_text(encoding="utf-8").strip()
+        status = read_record(workspace.runs_path / run / "status.json", RunStatus)
+    except (OSError, UnicodeDecodeError, MissingInputError):
+        return RunStatus(run=None)
+    except DataError as error:
+        say(f"the record of the latest run cannot be read: {error}")
+        return RunStatus(run=None)
+    if is_locked(workspace):
+        return status
+    ended = (s.model_copy(update={"state": "failed"}) if s.state == "running" else s for s in status.steps)
+    return status.model_copy(update={"steps": tuple(ended)})

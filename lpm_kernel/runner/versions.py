@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lpm_kernel.errors import MissingInputError
 from lpm_kernel.progress import say
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.workspace.places import Workspace
 
 
 def best_gguf(workspace: Workspace) -> Path:

@@ -1,12 +1,15 @@
-"""A server process that is ours: its own group, no terminal, output to a file, dead when we are."""
+"""A child process that is ours: its own group, no terminal, no secrets, output to a file, dead when we are."""
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from lpm_kernel.checkout import CHECKOUT
 
 GUARD = Path(__file__).with_name("parent_guard.py")
 GRACE_S = 5.0
@@ -18,6 +21,15 @@ LIKELY_CAUSES = {
     "SIGKILL": "most likely out of memory: fewer --slots or --slot-tokens, or a smaller model",
     "SIGSEGV": "the binary is broken on this processor",
 }
+PRIVATE = re.compile(r"^(LLAMA_|HF_|HUGGING|OPENAI_|LPM_)|KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+"""Environment variables that a child would obey unasked, or has no business to know."""
+
+
+def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Our environment without what is PRIVATE, with our package on the path, and with `more`."""
+    kept = {name: value for name, value in os.environ.items() if not PRIVATE.search(name)}
+    paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", **(more or {})}
 
 
 class Child:
@@ -43,19 +55,27 @@ class Child:
         """Process id, and the id of its group."""
         return self._popen.pid
 
+    def wait(self, timeout_s: float) -> int | None:
+        """Its exit code, negative for a signal; None when it still runs after timeout_s."""
+        try:
+            return self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
     def trouble(self, wait_s: float = 0.0) -> str:
         """How it died, with the end of its log; empty while it lives. Waits up to wait_s for a death under way."""
-        try:
-            code = self._popen.wait(wait_s) if wait_s else self._popen.poll()
-        except subprocess.TimeoutExpired:
-            code = None
-        return "" if code is None else f"the model server ({self.name}, pid {self.pid}) {_fate(code)}; {self.log_end()}"
+        code = self.wait(wait_s)
+        return "" if code is None else f"{self.name}, pid {self.pid}, {_fate(code)}; {self.log_end()}"
 
-    def log_end(self) -> str:
-        """Where the log is and how it ends, this process's lines only."""
+    def log_lines(self) -> list[str]:
+        """The end of its log, this process's lines only."""
         with self.log_path.open("rb") as log:
             log.seek(max(self._log_start, self.log_path.stat().st_size - TAIL_BYTES))
-            lines = log.read().decode("utf-8", errors="replace").strip().splitlines()[-TAIL_LINES:]
+            return log.read().decode("utf-8", errors="replace").strip().splitlines()[-TAIL_LINES:]
+
+    def log_end(self) -> str:
+        """Where the log is and how it ends."""
+        lines = self.log_lines()
         ending = "\n".join(f"  | {line[:300]}" for line in lines)
         return f"its log {self.log_path} ends:\n{ending}" if lines else f"its log {self.log_path} is empty"
 
@@ -64,8 +84,7 @@ class Child:
         try:
             if self._popen.poll() is None:
                 self._signal(signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._popen.wait(GRACE_S)
+                self.wait(GRACE_S)
         finally:
             self._signal(signal.SIGKILL)
             self._popen.wait()

@@ -16,7 +16,7 @@ Conversation = Sequence[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Answer:
+class GreedyReply:
     """A greedy answer with what the server thought of its first token."""
 
     ids: list[int]
@@ -43,14 +43,16 @@ class ControlRoutes:
         body = {"content": prompt, "add_special": True, "parse_special": True}
         return list(self._post("/tokenize", body)["tokens"])
 
-    def greedy(self, prompt: str, max_tokens: int) -> Answer:
+    def greedy(self, prompt: str, max_tokens: int) -> GreedyReply:
         """The likeliest continuation of a rendered prompt, which is tokenized as the chat route does."""
         body = {"prompt": prompt, "n_predict": max_tokens, "temperature": 0, "top_k": 1, "repeat_penalty": 1.0}
         extra = {"n_probs": TOP, "return_tokens": True, "cache_prompt": False}
         reply = self._post("/completion", body | extra)
         steps, ids = reply.get("completion_probabilities") or [], [int(id_) for id_ in reply["tokens"]]
         told = steps[:1] if ids and steps and steps[0]["id"] == ids[0] else []
-        return Answer(ids, {int(top["id"]): float(top["logprob"]) for step in told for top in step["top_logprobs"]})
+        return GreedyReply(
+            ids, {int(top["id"]): float(top["logprob"]) for step in told for top in step["top_logprobs"]}
+        )
 
     def _post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
         try:

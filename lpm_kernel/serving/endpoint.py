@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
-from lpm_kernel.config import Config
+from lpm_kernel.config import Config, one_of, secret
+from lpm_kernel.serving.engines import AUTO, ENGINES
 
 ENDPOINT_KEY = "LPM_ENDPOINT_KEY"
 """Environment variable with the key of the configured endpoint."""
@@ -17,8 +18,8 @@ class ServingConfig(Config):
 
     operational = frozenset({"engine", "slots", "threads", "port", "start_timeout_s"})
 
-    engine: Literal["auto", "llama-server", "xllamacpp"] = Field(
-        "auto", description="Our own server: a llama-server binary, xllamacpp, or auto: the first that works here."
+    engine: Annotated[str, one_of([AUTO, *ENGINES])] = Field(
+        AUTO, description="Our own server: a llama-server binary, xllamacpp, or auto: the first that works here."
     )
     endpoint: str = Field(
         "", description="Base URL of an OpenAI-compatible server to ask instead, such as http://10.0.0.2:8000/v1."
@@ -29,6 +30,7 @@ class ServingConfig(Config):
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of our own server; 0: by cores and model size.")
     port: int = Field(8080, ge=1, le=65535, description="Port of a server that you started, else of our own.")
     start_timeout_s: float = Field(180, gt=0, description="Longest wait for a server to load its model, in seconds.")
+    endpoint_api_key: SecretStr = secret(ENDPOINT_KEY, "The key of the endpoint.")
 
 
 def _no_trouble() -> str:
@@ -41,7 +43,7 @@ class Endpoint:
 
     base_url: str
     """Such as http://127.0.0.1:8080/v1."""
-    api_key: str = field(repr=False)
+    api_key: SecretStr
     model: str
     slots: int
     """Requests that the server works on at once; n choices take n slots."""

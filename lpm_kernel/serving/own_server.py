@@ -1,4 +1,4 @@
-"""A model answering on loopback: find an engine that works here, start it, watch it, and always stop it."""
+"""Our own server for one GGUF, on loopback: find an engine that works here, start it, watch it, and always stop it."""
 
 import os
 import secrets
@@ -8,25 +8,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lpm_kernel.errors import LpmError, MissingInputError, PermissionDeniedError, ServiceError
+from pydantic import SecretStr
+
+from lpm_kernel.errors import LpmError, ServiceError
 from lpm_kernel.files import file_sha256
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.progress import say
-from lpm_kernel.serving import engines, listener, probe
-from lpm_kernel.serving.endpoint import ENDPOINT_KEY, Endpoint, ServingConfig
-from lpm_kernel.serving.engines import Engine, Order
-from lpm_kernel.serving.child import Child
-
-__all__ = ["Endpoint", "ServingConfig", "answering", "serve", "serve_forever"]
+from lpm_kernel.serving import engines, probe
+from lpm_kernel.serving.child import Child, clean_environment
+from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
+from lpm_kernel.serving.engines.base import Launch, Program
 
 POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
 DEATH_NOTICE_S = 0.3
 """A connection breaks a moment before the process can be seen dead."""
 SMOKE_TIMEOUT_S = 60.0
-GREETING_WAITS_S = (0.5, 1.0, 2.0, 4.0)
-"""Waits between the attempts to greet a configured endpoint that is busy."""
-BUSY = frozenset({408, 425, 429, 502, 503, 504})
 PORT_TRIALS = 3
 SMALL_MODEL_BYTES = 16 * 2**20
 """Below this one thread serves: two, on 2 cores shared with other work, took 1.4 to 8 times as long (7 MB model)."""
@@ -40,7 +37,7 @@ def serve(gguf_path: Path, config: ServingConfig, log_path: Path, *, api_key: st
     Call it from a thread that outlives the block: the kernel kills the server at that thread's death.
     Raises MissingInputError or DataError for the file, ServiceError when no engine works or the server dies.
     """
-    key = secrets.token_urlsafe(32) if api_key is None else api_key
+    key = SecretStr(secrets.token_urlsafe(32) if api_key is None else api_key)
     child, endpoint = _start_first_that_works(gguf_path.resolve(), config, log_path, key)
     try:
         say(f"serving {gguf_path} with {endpoint.engine} at {endpoint.base_url}")
@@ -55,28 +52,6 @@ def serve(gguf_path: Path, config: ServingConfig, log_path: Path, *, api_key: st
         child.stop()
 
 
-@contextmanager
-def answering(gguf_path: Path | None, config: ServingConfig, log_path: Path) -> Iterator[Endpoint]:
-    """The configured endpoint, else what the user runs on the port, else our own server for gguf_path.
-
-    A server on the port that is known to serve other weights than gguf_path is left alone: neither a question nor a
-    key goes there. Where that cannot be known it is used, and its Endpoint says so.
-    Raises ServiceError or PermissionDeniedError for a configured endpoint that does not answer,
-    MissingInputError when there is no server and no gguf_path.
-    """
-    endpoint = _configured(config) if config.endpoint else _on_port(config, gguf_path)
-    if endpoint is not None:
-        yield endpoint
-        return
-    if gguf_path is None:
-        raise MissingInputError(
-            f"no server answers on port {config.port} and there is no GGUF file to serve; export the model first "
-            "(lpm run sft-gguf), start a server, or set --endpoint"
-        )
-    with serve(gguf_path, config, log_path) as own:
-        yield own
-
-
 def serve_forever(gguf_path: Path, *, port: int, log_path: Path) -> None:
     """Serve without a key on exactly this port until Ctrl-C; ServiceError when it is taken or the server dies."""
     if not probe.is_free(port):
@@ -87,106 +62,6 @@ def serve_forever(gguf_path: Path, *, port: int, log_path: Path) -> None:
         raise ServiceError(trouble)
 
 
-# What others run ------------------------------------------------------------------------------------------------
-
-
-def _configured(config: ServingConfig) -> Endpoint:
-    base_url = config.endpoint.rstrip("/")
-    try:
-        endpoint = _identify_patiently(base_url, config)
-    except probe.UnansweredError as error:
-        if error.status in (401, 403):
-            raise PermissionDeniedError(
-                f"{base_url} refused the key (HTTP {error.status}): set {ENDPOINT_KEY} in the environment or .env"
-            ) from None
-        raise ServiceError(
-            f"endpoint {base_url} does not answer as an OpenAI-compatible chat server: {error}; "
-            "check --endpoint (it mostly ends in /v1) and that the server runs"
-        ) from None
-    say(f"asking {endpoint.model} at {base_url}, as configured")
-    return endpoint
-
-
-def _on_port(config: ServingConfig, gguf_path: Path | None) -> Endpoint | None:
-    """What the user started on the port, when it is a chat server with the right weights; else it is told and left.
-
-    It was not asked for by name, so it gets no key.
-    """
-    if probe.is_free(config.port):
-        return None
-    base_url = f"http://127.0.0.1:{config.port}/v1"
-    try:
-        _wait_while_loading(base_url, config.start_timeout_s)
-        served = listener.served_file(config.port, str(probe.props(base_url, "").get("model_path", "")))
-        if gguf_path and served and (served.is_stale or served.sha256 != file_sha256(gguf_path)):
-            say(
-                f"the server on port {config.port} serves other weights ({served.path}) than {gguf_path}, which will "
-                f"be trained; it is left alone and our own answers on another port (--endpoint {base_url} insists)"
-            )
-            return None
-        endpoint = _identify(base_url, config, engine="server on the port", key="")
-    except probe.UnansweredError as error:
-        cure = f"; if it is your model server: --endpoint {base_url}, and its key as {ENDPOINT_KEY}"
-        say(
-            f"port {config.port} is taken by something that is no usable chat server ({error})"
-            f"{cure if error.status in (401, 403) else ''}; using another"
-        )
-        return None
-    known = served and not served.is_stale
-    say(
-        f"asking the server that runs on port {config.port}: model {endpoint.model}"
-        + (f", {served.path}" if served and str(served.path) != endpoint.model else "")
-        + ("" if known else "; whether it serves the model that will be trained cannot be seen")
-    )
-    return replace(endpoint, weights_sha256=served.sha256 if served and known else "")
-
-
-def _identify_patiently(base_url: str, config: ServingConfig) -> Endpoint:
-    """A busy server is asked again, for GREETING_WAITS_S in all; raises UnansweredError."""
-    key = os.environ.get(ENDPOINT_KEY, "")
-    for wait_s in GREETING_WAITS_S:
-        try:
-            return _identify(base_url, config, engine="endpoint", key=key)
-        except probe.UnansweredError as error:
-            if error.status not in BUSY:
-                raise
-            time.sleep(wait_s)
-    return _identify(base_url, config, engine="endpoint", key=key)
-
-
-def _identify(base_url: str, config: ServingConfig, engine: str, key: str) -> Endpoint:
-    """Ask which model it serves and let it answer once; raises UnansweredError."""
-    model = config.endpoint_model or probe.listed_models(base_url, key)[0]
-    probe.answers_chat(base_url, key, model, SMOKE_TIMEOUT_S)
-    slots = _slots(base_url, key) or config.slots
-    return Endpoint(base_url, key or "none", model, slots, engine, ours=False, key_name=ENDPOINT_KEY)
-
-
-def _slots(base_url: str, key: str) -> int:
-    try:
-        return int(probe.props(base_url, key).get("total_slots", 0))
-    except (TypeError, ValueError):
-        return 0
-
-
-def _wait_while_loading(base_url: str, timeout_s: float) -> None:
-    """llama.cpp answers 503 while it loads. Raises UnansweredError for what does not speak HTTP in time."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        try:
-            probe.fetch_json(f"{probe.root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
-        except probe.UnansweredError as error:
-            if error.status == 0:
-                raise
-            if error.status == 503:
-                time.sleep(POLL_S)
-                continue
-        return
-
-
-# Our own --------------------------------------------------------------------------------------------------------
-
-
 class _FailedStartError(Exception):
     """This engine does not serve this model here; the message says why."""
 
@@ -195,26 +70,28 @@ class _FailedStartError(Exception):
 class _Start:
     """All that one attempt needs."""
 
-    engine: Engine
-    order: Order
-    key: str
+    program: Program
+    launch: Launch
+    key: SecretStr
     log_path: Path
     timeout_s: float
 
 
-def _start_first_that_works(gguf_path: Path, config: ServingConfig, log_path: Path, key: str) -> tuple[Child, Endpoint]:
+def _start_first_that_works(
+    gguf_path: Path, config: ServingConfig, log_path: Path, key: SecretStr
+) -> tuple[Child, Endpoint]:
     """Try the engines in order, say which fail and why."""
     context_tokens = read_header(gguf_path).context_tokens or config.slot_tokens
     threads = config.threads or _best_threads(gguf_path)
-    order = Order(gguf_path, config.port, config.slots, min(config.slot_tokens, context_tokens), threads)
+    launch = Launch(gguf_path, config.port, config.slots, min(config.slot_tokens, context_tokens), threads)
     reasons: list[str] = []
-    for engine in engines.find_engines(config):
+    for program in engines.find_programs(config.engine):
         if reasons:
-            say(f"trying {engine.name}, because {reasons[-1]}")
+            say(f"trying {program.engine}, because {reasons[-1]}")
         try:
-            return _start_on_a_port(_Start(engine, order, key, log_path, config.start_timeout_s))
+            return _start_on_a_port(_Start(program, launch, key, log_path, config.start_timeout_s))
         except _FailedStartError as failure:
-            reasons.append(f"{engine.path} does not work here: {failure}")
+            reasons.append(f"{program.path} does not work here: {failure}")
     told = "\n".join(reasons) or f"none is installed (--engine {config.engine})"
     raise ServiceError(
         f"no engine can serve {gguf_path}: {told}\n"
@@ -230,8 +107,8 @@ def _best_threads(gguf_path: Path) -> int:
 def _start_on_a_port(start: _Start) -> tuple[Child, Endpoint]:
     """The wanted port if it is free, else any; another one when somebody takes it before our server does."""
     for _ in range(PORT_TRIALS):
-        port = start.order.port if probe.is_free(start.order.port) else probe.any_free_port()
-        started = replace(start, order=replace(start.order, port=port))
+        port = start.launch.port if probe.is_free(start.launch.port) else probe.any_free_port()
+        started = replace(start, launch=replace(start.launch, port=port))
         try:
             return _start(started)
         except _FailedStartError:
@@ -242,8 +119,10 @@ def _start_on_a_port(start: _Start) -> tuple[Child, Endpoint]:
 
 def _start(start: _Start) -> tuple[Child, Endpoint]:
     """Start one engine on one port and prove that it is ours and answers; else nothing runs (_FailedStartError)."""
-    program = engines.command(start.engine, start.order)
-    child = Child(start.engine.name, program, engines.environment(start.key), start.log_path)
+    command = start.program.command(start.launch)
+    key = start.key.get_secret_value()
+    environ = clean_environment({"LLAMA_API_KEY": key} if key else None)
+    child = Child(f"the model server ({start.program.engine})", command, environ, start.log_path)
     try:
         return child, _proven(child, start)
     except BaseException:
@@ -252,25 +131,25 @@ def _start(start: _Start) -> tuple[Child, Endpoint]:
 
 
 def _proven(child: Child, start: _Start) -> Endpoint:
-    base_url = f"http://127.0.0.1:{start.order.port}/v1"
+    base_url = f"http://127.0.0.1:{start.launch.port}/v1"
     _wait_until_healthy(child, base_url, start.timeout_s)
     served = str(probe.props(base_url, start.key).get("model_path", ""))
-    if Path(served).resolve() != start.order.gguf_path:
-        raise _FailedStartError(f"port {start.order.port} answers for {served!r}, not for {start.order.gguf_path}")
+    if Path(served).resolve() != start.launch.gguf_path:
+        raise _FailedStartError(f"port {start.launch.port} answers for {served!r}, not for {start.launch.gguf_path}")
     try:
         probe.answers_chat(base_url, start.key, served, SMOKE_TIMEOUT_S)
     except probe.UnansweredError as error:
         raise _FailedStartError(child.trouble(DEATH_NOTICE_S) or f"{error}; {child.log_end()}") from None
-    name = start.order.gguf_path.name
+    name = start.launch.gguf_path.name
     return Endpoint(
         base_url=base_url,
-        api_key=start.key or "none",
+        api_key=start.key,
         model=name,
-        slots=start.order.slots,
-        engine=start.engine.name,
+        slots=start.launch.slots,
+        engine=start.program.engine,
         ours=True,
         pid=child.pid,
-        weights_sha256=file_sha256(start.order.gguf_path),
+        weights_sha256=file_sha256(start.launch.gguf_path),
         trouble=child.trouble,
     )
 

@@ -1,5 +1,7 @@
-"""Answers of a served model, each asked for once: dpo_data and evaluate_model both sample here."""
+"""Answers of a served model, each asked for once."""
 
+import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -26,18 +28,36 @@ class SamplingConfig(Config):
 async def sample(
     client: ChatClient, journal: Journal, prompt: Prompt, config: SamplingConfig, *, count: int, model: str
 ) -> list[Answer]:
-    """`count` answers, from the journal where they are there. `model` identifies the weights, as a hash."""
+    """`count` answers; those that the journal holds are not asked for. `model` identifies the weights, as a hash.
+
+    Choice j is seeded with seed + j, whatever else is asked for with it, and is a record of its own.
+    """
     settings: dict[str, Any] = {
         "temperature": config.temperature,
         "top_p": config.top_p,
         "max_tokens": config.max_tokens,
         "seed": int(key_of(config.seed, prompt.id)[:7], 16),
     }
-    key = key_of("answers", model, [m.model_dump() for m in prompt.messages], count, settings)
-    known = journal.get(key)
-    if known is None:
-        completions = await client.chat(prompt.messages, n=count, **settings)
-        answers = [Answer(text=c.text, finish_reason=c.finish_reason) for c in completions]
-        await journal.put(key, [answer.model_dump() for answer in answers])
-        return answers
-    return [Answer.model_validate(answer) for answer in known]
+    messages = [message.model_dump() for message in prompt.messages]
+    keys = [key_of("answer", model, messages, settings, choice) for choice in range(count)]
+    found = {choice: Answer.model_validate(known) for choice, key in enumerate(keys) if (known := journal.get(key))}
+    for start, length in _gaps(found, count):
+        seed = settings["seed"] + start
+        completions = await client.chat(prompt.messages, n=length, **{**settings, "seed": seed})
+        for choice, completion in enumerate(completions, start):
+            found[choice] = Answer(text=completion.text, finish_reason=completion.finish_reason)
+        await asyncio.gather(*(journal.put(keys[c], found[c].model_dump()) for c in range(start, start + length)))
+    return [found[choice] for choice in range(count)]
+
+
+def _gaps(found: Mapping[int, Answer], count: int) -> list[tuple[int, int]]:
+    """(first, length) of the runs of choices that are lacking."""
+    gaps: list[tuple[int, int]] = []
+    for choice in range(count):
+        if choice in found:
+            continue
+        if gaps and sum(gaps[-1]) == choice:
+            gaps[-1] = (gaps[-1][0], gaps[-1][1] + 1)
+        else:
+            gaps.append((choice, 1))
+    return gaps

@@ -1,10 +1,10 @@
-"""TrainSettings -> the arguments of transformers' Trainer, in one place for both trainings."""
+"""TrainConfig -> the arguments of transformers' Trainer, in one place for both trainings."""
 
 import math
 from pathlib import Path
 from typing import Any
 
-from lpm_kernel.training.settings import TrainSettings
+from lpm_kernel.training.settings import TrainConfig
 
 
 class FloorWarmup:
@@ -21,7 +21,7 @@ class FloorWarmup:
         return super().create_scheduler(num_training_steps, *args, **kwargs)  # type: ignore[misc]
 
 
-def trainer_arguments(settings: TrainSettings, work_path: Path, precision: str) -> dict[str, Any]:
+def trainer_arguments(settings: TrainConfig, work_path: Path, precision: str) -> dict[str, Any]:
     """Keyword arguments that TrainingArguments and DPOConfig share."""
     import torch
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from lpm_kernel.disk import flush
-from lpm_kernel.files import file_sha256
+from lpm_kernel.files import file_sha256, flush
 
 MARKER = "complete.json"
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from lpm_kernel.errors import DivergedError
+from lpm_kernel.files import write_json
 from lpm_kernel.models.fingerprint import ADAPTER_RECORD, weights_fingerprint
 from lpm_kernel.models.folder import GENERATION_CONFIG, TOKENIZER_FILES, copy_files, read_model_config
-from lpm_kernel.records import write_json
-from lpm_kernel.training.settings import TrainSettings
+from lpm_kernel.training.settings import TrainConfig
 
 
-def lora_config(settings: TrainSettings) -> Any:
+def lora_config(settings: TrainConfig) -> Any:
     """peft's settings for LoRA on all linear layers."""
     from peft import LoraConfig
 

@@ -6,7 +6,7 @@ from lpm_kernel.config import Config
 from lpm_kernel.models.loading import Precision
 
 
-class TrainSettings(Config):
+class TrainConfig(Config):
     """How a model is trained; each stage sets its own defaults for rate, rank and batch."""
 
     num_train_epochs: float = Field(3.0, gt=0, description="Passes over the data.")

@@ -11,9 +11,10 @@ from typing import Self
 from kill_laws import DYING_S, Repetition, Rows, half_made, journal_rows, litter, naming, repetition, rewritten
 from tiny_chain import ASKING, Place
 
-from lpm_kernel.files import file_sha256, files_of, key_of
+from lpm_kernel.files import file_sha256, key_of
 from lpm_kernel.pipeline import STEPS
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.workspace.manifest import files_of
+from lpm_kernel.workspace.places import Workspace
 
 TIMED = {"training_log.json", "merge_report.json", "lpm.fidelity.json"}
 """Reports that hold how long things took."""

@@ -17,7 +17,7 @@ from typing import Any
 from conftest import BIO, ROOT, owner_items
 from kill_laws import Scripted, scripted
 
-from lpm_kernel.workspace import Workspace
+from lpm_kernel.workspace.places import Workspace
 
 SETTINGS = """
 [common]
@@ -139,7 +139,7 @@ def placed(folder: Path, name: str, owner_path: Path) -> Iterator[Place]:
         servers = {step: stack.enter_context(scripted(root.with_name(f"{step}.calls.jsonl"))) for step in ASKING}
         place = Place(root, servers)
         place.temporary_path.mkdir()
-        settings_path = Workspace(place.root).settings_path()
+        settings_path = Workspace(place.root).settings_path
         settings_path.parent.mkdir(parents=True)
         settings_path.write_text(
             SETTINGS.format(

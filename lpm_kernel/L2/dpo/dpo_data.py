@@ -5,38 +5,83 @@ from pathlib import Path
 
 if __package__ is None:
     sys.path[0] = str(Path(__file__).resolve().parents[3])
-    from lpm_kernel.by_path import enter
+    from lpm_kernel.checkout import enter
 
     enter()
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import Field
 
-from lpm_kernel.errors import DataError, ServiceError
-from lpm_kernel.files import file_sha256, key_of
+from lpm_kernel import judges
+from lpm_kernel.errors import DataError, Finding, ServiceError
+from lpm_kernel.files import file_sha256, key_of, read_jsonl, write_json
 from lpm_kernel.journal import Journal, open_journal
-from lpm_kernel.judges import pairwise
-from lpm_kernel.judges.base import JudgeConfig, Question
-from lpm_kernel.serving.bounded import map_bounded
+from lpm_kernel.judges import JudgeConfig, open_judge
+from lpm_kernel.judges.base import Question
+from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.pairing import Choice, choose, comparisons, distinct, too_few
-from lpm_kernel.judges.asking import Bench, open_judge
-from lpm_kernel.serving.sampling import SamplingConfig, sample
+from lpm_kernel.L2.dpo.utils import full_row_of, pair_of, write_full, write_pairs
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.progress import say, tally
-from lpm_kernel.records import Answer, Evidence, Prompt, Verdict, read_jsonl, write_json, write_jsonl
+from lpm_kernel.records import Answer, Evidence, PairsAccount, Prompt, Served
+from lpm_kernel.serving import connect
 from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
-from lpm_kernel.serving.own_server import answering
+from lpm_kernel.serving.in_order import map_in_order
 from lpm_kernel.serving.probe import on_loopback, props
+from lpm_kernel.serving.sampling import SamplingConfig, sample
 
 
 class StageConfig(ServingConfig, SamplingConfig, JudgeConfig):
     """Sampling, serving and judging."""
 
     answers: int = Field(3, ge=2, le=16, description="Answers to each prompt.")
+
+
+def preflight(config: StageConfig) -> list[Finding]:
+    """Whether a server and the judge can be asked."""
+    return [*connect.preflight(config), judges.preflight(config)]
+
+
+def has_other_server(config: StageConfig) -> bool:
+    """Whether somebody else's server stands in for the GGUF."""
+    return connect.has_other_server(config)
+
+
+@dataclass
+class Tally:
+    """What came of the prompts so far."""
+
+    prompts: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+    last_failure: str = ""
+
+    def add(self, evidence: Evidence) -> None:
+        """Count one prompt."""
+        self.prompts += 1
+        self.dropped.update([evidence.dropped] if evidence.dropped else [])
+        self.verdicts.update(verdict.outcome for verdict in evidence.verdicts)
+        self.answers.update(answer.finish_reason for answer in evidence.answers)
+        failures = [verdict.reason for verdict in evidence.verdicts if verdict.outcome == "failed"]
+        self.last_failure = failures[-1] if failures else self.last_failure
+
+    @property
+    def pairs(self) -> int:
+        """Prompts that gave one."""
+        return self.prompts - self.dropped.total()
+
+    @property
+    def sentence(self) -> str:
+        """prompts = pairs + dropped, exactly."""
+        dropped = self.dropped.total()
+        return f"pairs: {self.prompts} prompts = {self.pairs} pairs + {dropped} dropped{tally(self.dropped)}"
 
 
 def run(
@@ -53,59 +98,87 @@ def run(
 ) -> None:
     """Raises ServiceError when the model or the judge is down, DataError when no pair came out; the journal stays."""
     bio = read_bio(bio_path)
-    prompts = list(read_jsonl(prompts_path, Prompt))
     with (
-        answering(gguf_path, config, work_path / "server.log") as endpoint,
+        connect.connect(gguf_path, config, work_path / "server.log") as endpoint,
         open_journal(work_path / "journal.sqlite") as journal,
     ):
-        model = _identity(endpoint)
-        evidence = asyncio.run(_synthesise(prompts, bio, endpoint, model, journal, config))
-    served = {
-        "model": endpoint.model,
-        "engine": endpoint.engine,
-        "ours": endpoint.ours,
-        "identity": model,
-        "weights": _weights(endpoint, gguf_path),
-    }
-    account = _account(evidence) | {"served": served}
-    say(_sentence(account))
-    _refuse_if_worthless(evidence, account, config)
-    write_json(full_path, [_full(p, e) for p, e in zip(prompts, evidence, strict=True) if e.chosen is not None])
-    write_json(direct_path, [_direct(p, e) for p, e in zip(prompts, evidence, strict=True) if e.chosen is not None])
-    write_jsonl(verdicts_path, evidence)
+        served = _served(endpoint, gguf_path)
+        synthesis = _Synthesis(config, prompts_path, bio, endpoint, served.identity, journal)
+        found = asyncio.run(synthesis.write(verdicts_path))
+    say(found.sentence)
+    _refuse_if_worthless(found, config)
+    write_pairs(direct_path, (pair_of(p, e) for p, e in _chosen(prompts_path, verdicts_path)))
+    instruction = synthesis.instruction
+    write_full(full_path, (full_row_of(p, e, instruction) for p, e in _chosen(prompts_path, verdicts_path)))
+    account = PairsAccount(
+        prompts=found.prompts,
+        pairs=found.pairs,
+        dropped=dict(sorted(found.dropped.items())),
+        verdicts=dict(sorted(found.verdicts.items())),
+        answers=dict(sorted(found.answers.items())),
+        served=served,
+    )
     write_json(account_path, account)
 
 
-async def _synthesise(
-    prompts: Sequence[Prompt], bio: str, endpoint: Endpoint, model: str, journal: Journal, config: StageConfig
-) -> list[Evidence]:
+@dataclass
+class _Synthesis:
     """Sampling and judging overlap: a prompt is judged as soon as its answers are there."""
-    in_flight = max(1, endpoint.slots // config.answers) + 1
-    async with (
-        ChatClient(endpoint, timeout_s=config.answer_timeout_s, max_in_flight=in_flight) as client,
-        open_judge(config) as judge,
-    ):
-        bench = Bench(judge, journal)
 
-        async def one(prompt: Prompt) -> Evidence:
+    config: StageConfig
+    prompts_path: Path
+    bio: str
+    endpoint: Endpoint
+    model: str
+    journal: Journal
+    instruction: str = ""
+    """What the judge judges by, once it is open."""
+
+    async def write(self, verdicts_path: Path) -> Tally:
+        """The evidence of every prompt, a line each, as it comes."""
+        found = Tally()
+        with verdicts_path.open("w", encoding="utf-8") as file:
+            async for evidence in self._evidence():
+                found.add(evidence)
+                file.write(evidence.model_dump_json() + "\n")
+        return found
+
+    async def _evidence(self) -> AsyncIterator[Evidence]:
+        in_flight = max(1, self.endpoint.slots // self.config.answers) + 1
+        async with (
+            ChatClient(self.endpoint, timeout_s=self.config.answer_timeout_s, max_in_flight=in_flight) as client,
+            open_judge(self.config) as judge,
+        ):
+            self.instruction = judge.instruction
+            prompts = read_jsonl(self.prompts_path, Prompt)
+            total = sum(1 for _ in read_jsonl(self.prompts_path, Prompt))
+            journaled = JournaledJudge(judge, self.journal)
+
+            async def one(prompt: Prompt) -> Evidence:
+                return await self._one(prompt, client, journaled)
+
+            width = in_flight + self.config.judge_in_flight
             try:
-                answers = await sample(client, journal, prompt, config, count=config.answers, model=model)
-            except RefusedError as error:
-                say(f"  item {prompt.row} is dropped: {error}")
-                return _dropped(prompt, "refused_by_server")
-            return await _judge(prompt, answers, bio, bench)
+                async for evidence in map_in_order(one, prompts, total=total, width=width, label="prompts"):
+                    yield evidence
+            finally:
+                await self.journal.flush()
 
+    async def _one(self, prompt: Prompt, client: ChatClient, judge: JournaledJudge) -> Evidence:
+        config = self.config
         try:
-            return await map_bounded(one, prompts, width=in_flight + config.judge_in_flight, label="prompts")
-        finally:
-            await journal.flush()
+            answers = await sample(client, self.journal, prompt, config, count=config.answers, model=self.model)
+        except RefusedError as error:
+            say(f"  item {prompt.row} is dropped: {error}")
+            return _dropped(prompt, "refused_by_server")
+        return await _judged(prompt, answers, self.bio, judge)
 
 
-async def _judge(prompt: Prompt, answers: Sequence[Answer], bio: str, bench: Bench) -> Evidence:
+async def _judged(prompt: Prompt, answers: Sequence[Answer], bio: str, judge: JournaledJudge) -> Evidence:
     indices = distinct(answers)
-    question = Question(prompt.user, prompt.reference, bio)
+    question = Question(prompt.user, prompt.target, bio)
     texts = [answer.text for answer in answers]
-    verdicts = [await bench.verdict(prompt.id, question, texts, i, j) for i, j in comparisons(indices)]
+    verdicts = [await judge.verdict(prompt.id, question, texts, i, j) for i, j in comparisons(indices)]
     choice = choose(verdicts) if verdicts else too_few(answers)
     evidence = _dropped(prompt, str(choice)).model_copy(update={"answers": tuple(answers), "verdicts": tuple(verdicts)})
     if isinstance(choice, Choice):
@@ -126,110 +199,47 @@ def _dropped(prompt: Prompt, reason: str) -> Evidence:
     )
 
 
+def _chosen(prompts_path: Path, verdicts_path: Path) -> Iterator[tuple[Prompt, Evidence]]:
+    """The prompts that gave a pair, with their evidence; both files have one line a prompt, in one order."""
+    prompts, evidence = read_jsonl(prompts_path, Prompt), read_jsonl(verdicts_path, Evidence)
+    return ((p, e) for p, e in zip(prompts, evidence, strict=True) if e.chosen is not None)
+
+
+def _served(endpoint: Endpoint, gguf_path: Path | None) -> Served:
+    weights: Literal["same", "other", "unknown"] = "unknown"
+    if endpoint.weights_sha256 and gguf_path is not None:
+        weights = "same" if endpoint.weights_sha256 == file_sha256(gguf_path) else "other"
+    return Served(
+        model=endpoint.model,
+        engine=endpoint.engine,
+        ours=endpoint.ours,
+        identity=_identity(endpoint),
+        weights=weights,
+    )
+
+
 def _identity(endpoint: Endpoint) -> str:
     """What the answers in the journal belong to: the weights that are served, else what the server tells of itself."""
     if endpoint.weights_sha256:
         return endpoint.weights_sha256
-    told = props(endpoint.base_url, endpoint.api_key)
-    served = Path(str(told.get("model_path", "")))
+    described = props(endpoint.base_url, endpoint.api_key)
+    served = Path(str(described.get("model_path", "")))
     if on_loopback(endpoint.base_url) and served.is_file():
         return file_sha256(served)
-    return key_of(endpoint.base_url, endpoint.model, told.get("model_path"), told.get("build_info"))
+    return key_of(endpoint.base_url, endpoint.model, described.get("model_path"), described.get("build_info"))
 
 
-def _weights(endpoint: Endpoint, gguf_path: Path | None) -> str:
-    """Whether the model that answered is the one that will be trained: `same`, `other` or `unknown`."""
-    if not endpoint.weights_sha256 or gguf_path is None:
-        return "unknown"
-    return "same" if endpoint.weights_sha256 == file_sha256(gguf_path) else "other"
-
-
-def _account(evidence: Sequence[Evidence]) -> dict[str, object]:
-    """prompts = pairs + dropped, exactly."""
-    dropped = Counter(e.dropped for e in evidence if e.dropped)
-    verdicts = Counter(v.outcome for e in evidence for v in e.verdicts)
-    finish = Counter(a.finish_reason for e in evidence for a in e.answers)
-    return {
-        "prompts": len(evidence),
-        "pairs": sum(e.chosen is not None for e in evidence),
-        "dropped": dict(sorted(dropped.items())),
-        "verdicts": dict(sorted(verdicts.items())),
-        "answers": dict(sorted(finish.items())),
-    }
-
-
-def _sentence(account: dict[str, object]) -> str:
-    dropped = account["dropped"]
-    assert isinstance(dropped, dict)
-    total = sum(dropped.values())
-    return f"pairs: {account['prompts']} prompts = {account['pairs']} pairs + {total} dropped{tally(dropped)}"
-
-
-def _refuse_if_worthless(evidence: Sequence[Evidence], account: dict[str, object], config: StageConfig) -> None:
-    verdicts = [v for e in evidence for v in e.verdicts]
-    failed = [v for v in verdicts if v.outcome == "failed"]
-    if verdicts and len(failed) / len(verdicts) > config.judge_failed_share:
+def _refuse_if_worthless(found: Tally, config: StageConfig) -> None:
+    failed, all_verdicts = found.verdicts["failed"], found.verdicts.total()
+    if failed > config.judge_failed_share * all_verdicts:
         raise ServiceError(
-            f"{len(failed)} of {len(verdicts)} verdicts failed (allowed: {config.judge_failed_share:.0%}); the last: "
-            f"{failed[-1].reason}. No pairs are written. Try another --judge-model, or --judge reference"
+            f"{failed} of {all_verdicts} verdicts failed (allowed: {config.judge_failed_share:.0%}); the last: "
+            f"{found.last_failure}. No pairs are written. Try another --judge-model, or --judge reference"
         )
-    if not account["pairs"]:
+    if not found.pairs:
         raise DataError(
-            f"no prompt gave a pair ({_sentence(account)}). Raise --temperature or --answers for more different answers"
+            f"no prompt gave a pair ({found.sentence}). Raise --temperature or --answers for more different answers"
         )
-
-
-def _full(prompt: Prompt, evidence: Evidence) -> dict[str, object]:
-    """A row of dpo_full.json, field for field as the reference system writes it."""
-    assert evidence.chosen is not None and evidence.rejected is not None
-    texts = [answer.text for answer in evidence.answers]
-    return {
-        "user": prompt.user,
-        "label": prompt.reference,
-        "traces": texts,
-        "eval_prompt": pairwise.SYSTEM,
-        "infer_prompt": prompt.system,
-        "chosen_response": texts[evidence.chosen],
-        "rejected_response": texts[evidence.rejected],
-        "detailed_analysis": _analysis(texts, evidence.verdicts, evidence.chosen, evidence.rejected),
-    }
-
-
-def _direct(prompt: Prompt, evidence: Evidence) -> dict[str, object]:
-    """A row of dpo_direct.json, the input of dpo_train."""
-    assert evidence.chosen is not None and evidence.rejected is not None
-    return {
-        "prompt": {"system": prompt.system, "user": prompt.user},
-        "chosen": evidence.answers[evidence.chosen].text,
-        "rejected": evidence.answers[evidence.rejected].text,
-    }
-
-
-def _analysis(texts: Sequence[str], verdicts: Sequence[Verdict], chosen: int, rejected: int) -> str:
-    """The tally of each answer, in the reference system's wording; counted by answer, not by text."""
-    tally = {i: Counter[str]() for i in range(len(texts))}
-    for v in verdicts:
-        won = {"first": (v.first, v.second), "second": (v.second, v.first)}.get(v.outcome)
-        if won:
-            tally[won[0]]["wins"] += 1
-            tally[won[1]]["losses"] += 1
-        elif v.outcome == "tie":
-            tally[v.first]["ties"] += 1
-            tally[v.second]["ties"] += 1
-
-    def rate(index: int) -> float:
-        return tally[index]["wins"] / tally[index].total() if tally[index].total() else 0.0
-
-    lines = [
-        f"Chosen Response: {texts[chosen]} (Win Rate: {rate(chosen):.2f})",
-        f"Rejected Response: {texts[rejected]} (Win Rate: {rate(rejected):.2f})",
-        "Comparison Details:",
-        *(
-            f"{t}: Wins={tally[i]['wins']}, Losses={tally[i]['losses']}, Ties={tally[i]['ties']}"
-            for i, t in enumerate(texts)
-        ),
-    ]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -16,21 +16,21 @@ from typing import Any
 
 if __package__ is None:
     sys.path[0] = str(Path(__file__).resolve().parents[3])
-    from lpm_kernel.by_path import enter
+    from lpm_kernel.checkout import enter
 
     enter()
 
 from pydantic import Field
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.files import key_of
-from lpm_kernel.L2.dpo.utils import Pair, read_pairs
+from lpm_kernel.files import key_of, write_json
+from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.progress import say
-from lpm_kernel.records import write_json
-from lpm_kernel.training.settings import TrainSettings
+from lpm_kernel.training.pairs import PairTokens, dataset_of, tokenized
+from lpm_kernel.training.settings import TrainConfig
 
 
-class StageConfig(TrainSettings):
+class StageConfig(TrainConfig):
     """Settings of DPO; the learning rate is one at which the update survives rounding to 16 bit."""
 
     num_train_epochs: float = Field(2.0, gt=0, description="Passes over the pairs.")
@@ -46,11 +46,11 @@ class StageConfig(TrainSettings):
 
 
 @dataclass(frozen=True)
-class Split:
+class PairSplit:
     """Pairs to train on, and pairs to measure on."""
 
-    train: list[Pair]
-    held_back: list[Pair]
+    train: list[PairTokens]
+    held_back: list[PairTokens]
 
 
 def run(
@@ -73,7 +73,7 @@ def run(
     check_base(base_model_path)
     quiet_libraries()
     tokenizer = load_tokenizer(base_model_path)
-    split = split_pairs(_fitting(tokenizer, read_pairs(training_data_path), config.max_length), config)
+    split = split_pairs([tokenized(tokenizer, pair) for pair in read_pairs(training_data_path)], config)
     if len(split.train) < config.min_pairs:
         raise DataError(
             f"{training_data_path} leaves {len(split.train)} pairs to train on, but {config.min_pairs} are needed; "
@@ -82,7 +82,7 @@ def run(
     say(f"DPO: {len(split.train)} pairs to train on, {len(split.held_back)} kept back to measure on")
     weights = sorted(base_model_path.glob("*.safetensors"))
     binding = binding_of(config.model_dump(), files=[training_data_path, *weights])
-    trainer = _trainer(config, base_model_path, split, tokenizer, work_path, binding)
+    trainer = pair_trainer(config, base_model_path, split, tokenizer, work_path, binding)
     checkpoint = last_valid(work_path, binding)
     if checkpoint is not None:
         say(f"DPO continues from {checkpoint.name}")
@@ -93,32 +93,26 @@ def run(
     say(_summary(trainer.state))
 
 
-def split_pairs(pairs: Sequence[Pair], config: StageConfig) -> Split:
-    """Keep back whole questions, chosen by hash, so that no question stands on both sides."""
-    questions = {(pair.prompt.system, pair.prompt.user) for pair in pairs}
-    order = sorted(questions, key=lambda question: key_of("held back", config.seed, *question))
-    kept = set(order[: int(config.eval_share * len(order))])
-    train = [pair for pair in pairs if (pair.prompt.system, pair.prompt.user) not in kept]
-    return Split(train, [pair for pair in pairs if (pair.prompt.system, pair.prompt.user) in kept])
+def split_pairs(pairs: Sequence[PairTokens], config: StageConfig) -> PairSplit:
+    """Leave out what is too long, for a cut answer would teach to stop in the middle; keep back whole prompts.
 
-
-def _fitting(tokenizer: Any, pairs: Sequence[Pair], max_length: int) -> list[Pair]:
-    """Pairs whose longer side fits; a cut answer would teach to stop in the middle."""
-    from lpm_kernel.models.rendering import render
-
-    def length(pair: Pair) -> int:
-        sides = [render(tokenizer, pair.messages, answer) for answer in (pair.chosen, pair.rejected)]
-        return max(len(side.prompt) + len(side.answer) for side in sides)
-
-    fitting = [pair for pair in pairs if length(pair) <= max_length]
+    A prompt is kept back by its hash, so that none stands on both sides.
+    """
+    fitting = [pair for pair in pairs if pair.length <= config.max_length]
     if len(fitting) < len(pairs):
-        say(f"DPO pairs longer than --max_length {max_length} tokens, left out: {len(pairs) - len(fitting)}")
-    return fitting
+        say(f"DPO pairs longer than --max_length {config.max_length} tokens, left out: {len(pairs) - len(fitting)}")
+    prompts = {key_of("held back", config.seed, pair.prompt_ids) for pair in fitting}
+    kept = set(sorted(prompts)[: int(config.eval_share * len(prompts))])
+    sides: dict[bool, list[PairTokens]] = {True: [], False: []}
+    for pair in fitting:
+        sides[key_of("held back", config.seed, pair.prompt_ids) in kept].append(pair)
+    return PairSplit(train=sides[False], held_back=sides[True])
 
 
-def _trainer(
-    config: StageConfig, base_model_path: Path, split: Split, tokenizer: Any, work_path: Path, binding: str
+def pair_trainer(
+    config: StageConfig, base_model_path: Path, split: PairSplit, tokenizer: Any, work_path: Path, binding: str
 ) -> Any:
+    """trl's trainer for these pairs; `binding` is what a checkpoint in work_path must carry to be taken up."""
     from transformers import set_seed
     from trl.trainer.dpo_config import DPOConfig
 
@@ -147,30 +141,14 @@ def _trainer(
     trainer = PairTrainer(
         model=load_model(base_model_path, precision),
         args=arguments,
-        train_dataset=_dataset(split.train),
-        eval_dataset=_dataset(split.held_back) if split.held_back else None,
+        train_dataset=dataset_of(split.train),
+        eval_dataset=dataset_of(split.held_back) if split.held_back else None,
         processing_class=tokenizer,
         peft_config=lora_config(config),
         callbacks=callbacks,
     )
     silence(trainer)
     return trainer
-
-
-def _dataset(pairs: Sequence[Pair]) -> Any:
-    """Conversational rows; PairTrainer renders them."""
-    from datasets import Dataset
-
-    return Dataset.from_list(
-        [
-            {
-                "prompt": [message.model_dump() for message in pair.messages],
-                "chosen": [{"role": "assistant", "content": pair.chosen}],
-                "rejected": [{"role": "assistant", "content": pair.rejected}],
-            }
-            for pair in pairs
-        ]
-    )
 
 
 def _summary(state: Any) -> str:

@@ -1,0 +1,56 @@
+"""Many items at once, results in their order, and never more than a few of either in memory."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from lpm_kernel.progress import progress
+
+T = TypeVar("T")
+R = TypeVar("R")
+AHEAD = 4
+"""So many times `width` items may be begun before the oldest one ends."""
+
+
+async def map_in_order(
+    function: Callable[[T], Awaitable[R]], items: Iterable[T], *, total: int, width: int, label: str
+) -> AsyncIterator[R]:
+    """Each result in the order of the items, as soon as all before it are there; at most `width` are under way.
+
+    `total` is for the progress line. The first error ends the rest and is raised.
+    """
+    room = asyncio.Semaphore(width)
+    window: deque[asyncio.Task[R]] = deque()
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def work(item: T) -> R:
+        async with room:
+            result = await function(item)
+        shown.advance()
+        return result
+
+    def watch(task: asyncio.Task[R]) -> None:
+        if not task.cancelled() and task.exception() and not failed.done():
+            failed.set_exception(task.exception() or RuntimeError())
+
+    waiting = iter(items)
+    with progress(label, total) as shown:
+        try:
+            while True:
+                for item in waiting:
+                    window.append(asyncio.ensure_future(work(item)))
+                    window[-1].add_done_callback(watch)
+                    if len(window) >= AHEAD * width:
+                        break
+                if not window:
+                    return
+                await asyncio.wait([window[0], failed], return_when=asyncio.FIRST_COMPLETED)
+                if failed.done():
+                    failed.result()
+                yield window.popleft().result()
+        finally:
+            for task in window:
+                task.cancel()
+            await asyncio.gather(*window, return_exceptions=True)
+            failed.cancel()

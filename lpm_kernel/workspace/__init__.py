@@ -1,0 +1,1 @@
+"""The one root: where each artifact is, how it is made complete or not at all, and who may write."""

@@ -1,0 +1,118 @@
+"""Where everything is: artifact name -> path below the one root, every one."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from lpm_kernel.errors import UsageError
+from lpm_kernel.files import make_folder, remove
+from lpm_kernel.workspace.manifest import ContentHashes, Manifest, fitting_manifest
+
+ARTIFACTS: dict[str, tuple[str, ...]] = {
+    "merged.json": ("L2/data/merged.json", "data/merged.json"),
+    "global_bio": ("L2/data/global_bio.md", "data/stage2/global_bio/global_bio.json"),
+    "base_model": ("L2/base_models/*/",),
+    "prompts": ("L2/data/dpo/prompts.jsonl",),
+    "held_out": ("L2/data/dpo/held_out.jsonl",),
+    "items": ("L2/data/dpo/items.jsonl",),
+    "items_account": ("L2/data/dpo/items_account.json",),
+    "personal_model": (
+        "model/output/personal_model/",
+        "model/output/personal_model/*/",
+    ),
+    "merged_model": ("model/output/merged_model/", "model/output/merged_model/*/"),
+    "lpm.gguf": ("model/output/lpm.gguf", "model/output/gguf/*/*.gguf"),
+    "fidelity": ("model/output/lpm.fidelity.json",),
+    "dpo_full.json": ("L2/data/dpo/dpo_full.json",),
+    "dpo_direct.json": ("L2/data/dpo/dpo_direct.json",),
+    "verdicts": ("L2/data/dpo/verdicts.jsonl",),
+    "pairs_account": ("L2/data/dpo/pairs_account.json",),
+    "adapter": ("model/output/dpo_model/adapter/",),
+    "dpo_merged_model": ("model/output/dpo_model/merged_model/",),
+    "dpo_lpm.gguf": ("model/output/dpo_model/lpm.gguf",),
+    "dpo_fidelity": ("model/output/dpo_model/lpm.fidelity.json",),
+    "evaluation.json": ("model/output/dpo_model/evaluation.json",),
+    "report.html": ("model/output/dpo_model/report.html",),
+}
+"""Name -> places, the first is where we write; a trailing / is a model folder, `*` takes the newest."""
+
+SETTINGS = "configs/lpm.toml"
+MODEL_MARKS = ("config.json", "adapter_config.json")
+
+
+@dataclass
+class Workspace:
+    """A root folder; makes nothing before the first write."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        self.root = self.root.absolute()
+
+    def place(self, name: str) -> Path:
+        """Where we write the artifact; raises UsageError for an unknown name."""
+        if name not in ARTIFACTS:
+            raise UsageError(f"no artifact is called {name!r}; known: {', '.join(ARTIFACTS)}")
+        return self.root / ARTIFACTS[name][0].rstrip("/")
+
+    def find(self, name: str) -> Path | None:
+        """Where the artifact is now: the first place that holds it, or None."""
+        self.place(name)
+        for pattern in ARTIFACTS[name]:
+            found = [p for p in self._matches(pattern) if _holds(p, model=pattern.endswith("/"))]
+            if found:
+                return max(found, key=lambda p: p.stat().st_mtime)
+        return None
+
+    def _matches(self, pattern: str) -> list[Path]:
+        if "*" not in pattern:
+            return [self.root / pattern.rstrip("/")]
+        return list(self.root.glob(pattern.rstrip("/")))
+
+    def base_model_place(self, name: str) -> Path:
+        """Where a base model of that name lies."""
+        return self.root / "L2/base_models" / name
+
+    @property
+    def settings_path(self) -> Path:
+        """The owner's settings file; it need not exist."""
+        return self.root / SETTINGS
+
+    @property
+    def runs_path(self) -> Path:
+        """A folder for each run, and `work/` for what a killed step left."""
+        return self.root / "runs"
+
+    @property
+    def lock_path(self) -> Path:
+        """What the one writer holds."""
+        return self.root / ".lock"
+
+    def work_path(self, step: str) -> Path:
+        """A folder of the step that survives a kill: journal, checkpoints, logs."""
+        path = self.runs_path / "work" / step
+        make_folder(path)
+        return path
+
+    def clear_work(self, step: str) -> None:
+        """Take away what only an unfinished step needs: checkpoints are several times the size of a model."""
+        remove(self.work_path(step))
+
+    @cached_property
+    def hashes(self) -> ContentHashes:
+        """Of files that did not change since they were read."""
+        return ContentHashes(self.runs_path / "hashes.json")
+
+    def digest(self, path: Path) -> str:
+        """Hash of an artifact's content; a file that did not change since is not read again."""
+        return self.hashes.digest(path)
+
+    def manifest(self, path: Path) -> Manifest | None:
+        """The artifact's manifest when it fits the content, else None."""
+        return fitting_manifest(path, self.hashes)
+
+
+def _holds(path: Path, model: bool) -> bool:
+    if model:
+        return any((path / mark).is_file() for mark in MODEL_MARKS)
+    return path.is_file()
