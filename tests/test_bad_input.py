@@ -241,6 +241,12 @@ def test_a_full_disk_stops_the_run_and_what_was_there_stays(tmp_path: Path) -> N
     assert done.stdout.split() == [hashlib.sha256(items.encode()).hexdigest(), "-"]
 
 
+def test_a_path_in_no_encoding_is_told(workspace: Workspace) -> None:
+    arguments = ["run", "prepare", "--bio-path", b"/\xff", "--workspace", workspace.root]
+    done = subprocess.run([sys.executable, "-m", "lpm_kernel", *arguments], capture_output=True, cwd=ROOT)
+    assert (done.returncode, b"Traceback" in done.stderr) == (66, False)
+
+
 def write_tiny_gguf_into(workspace: Workspace) -> None:
     workspace.place("lpm.gguf").parent.mkdir(parents=True)
     write_tiny_gguf(workspace.place("lpm.gguf"))
