@@ -3,9 +3,12 @@
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from lpm_kernel.config import Config
 from lpm_kernel.errors import UsageError
+
+if TYPE_CHECKING:
+    from lpm_kernel.config import Config
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,13 @@ STEPS: tuple[Step, ...] = (
 
 
 def step_named(name: str) -> Step:
-    """Raises UsageError for a name that is not in the table."""
-    for step in STEPS:
-        if step.name == name:
-            return step
-    raise UsageError(f"no step is called {name!r}; known: {', '.join(s.name for s in STEPS)}")
+    """Raises UsageError for a name that is not in the table, with the nearest that is."""
+    names = [step.name for step in STEPS]
+    if name not in names:
+        from lpm_kernel.config import nearest
+
+        raise UsageError(f"no step is called {name!r}{nearest(name, names)}; known: {', '.join(names)}")
+    return STEPS[names.index(name)]
 
 
 def maker_of(artifact: str) -> Step | None:
@@ -142,6 +147,6 @@ def maker_of(artifact: str) -> Step | None:
     return next((s for s in STEPS if artifact in s.makes.values()), None)
 
 
-def kinds() -> dict[str, type[Config]]:
+def kinds() -> dict[str, type["Config"]]:
     """Step -> its StageConfig. Imports the stages, which import nothing heavy."""
     return {s.name: importlib.import_module(s.module).StageConfig for s in STEPS}
