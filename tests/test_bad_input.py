@@ -125,10 +125,28 @@ CASES = {
     ),
     "model without weights": Case(model("merged_model"), ("run", "sft-gguf"), 66, "safetensors"),
     "no pairs": Case(model("merged_model"), ("run", "dpo-train"), 66, r"dpo_direct\.json is not there.*dpo-data"),
-    "unknown step": Case(nothing, ("run", "dpo-trian"), 64, "no step is called 'dpo-trian'"),
-    "unknown flag": Case(nothing, ("run", "dpo-train", "--lora_rank", "8"), 64, "--lora_rank"),
+    "unknown step": Case(nothing, ("run", "dpo-trian"), 64, "no step is called 'dpo-trian'.*did you mean 'dpo-train'"),
+    "unknown last step": Case(
+        nothing, ("pipeline", "--until", "evalaute"), 64, "no step is called 'evalaute'.*did you mean 'evaluate'"
+    ),
+    "unknown flag": Case(
+        nothing,
+        ("run", "dpo-train", "--lora_rank", "8"),
+        64,
+        r"lpm run dpo-train: .*'--lora_rank'.*mean '--lora-r",
+    ),
+    "unknown option": Case(nothing, ("status", "--jsn"), 64, r"lpm status: .*'--jsn'.*did you mean '--json'"),
+    "missing value": Case(nothing, ("run", "dpo-train", "--lora_r"), 64, "--lora_r needs a value"),
+    "missing value elsewhere": Case(nothing, ("status", "--preset"), 64, "lpm status: --preset needs a value"),
+    "an option as a value": Case(
+        nothing, ("run", "dpo-data", "--judge-model", "--slots", "3"), 64, "--judge-model needs a value"
+    ),
+    "a word too many": Case(nothing, ("run", "prepare", "now"), 64, r"lpm run prepare: .*extra argument.*now.*--help"),
+    "script without paths": Case(nothing, ("run", "merge"), 64, "lpm run merge: missing option '--base-model-path'"),
+    "empty path": Case(nothing, ("run", "prepare", "--bio-path", ""), 64, "--bio_path is empty"),
     "bad value": Case(nothing, ("run", "dpo-train", "--beta", "-1"), 64, r"beta = '-1' \(--beta\)"),
-    "unknown command": Case(nothing, ("trian",), 64, "trian"),
+    "unknown command": Case(nothing, ("pipelin",), 64, "no command is called 'pipelin'.*did you mean 'pipeline'"),
+    "no port": Case(nothing, ("serve", "--port", "0"), 64, "lpm serve: .*--port.*see lpm serve --help"),
     "unknown artifact": Case(nothing, ("path", "lmp.gguf"), 64, "known: merged.json"),
     "unknown preset": Case(nothing, ("status", "--preset", "secondme"), 78, "did you mean 'second-me'"),
     "misspelt table": Case(settings("[dpo-trian]\n"), ("status",), 78, "did you mean 'dpo-train'"),

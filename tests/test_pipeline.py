@@ -21,8 +21,8 @@ FLOORS = [
     {"records", "config", "workspace", "journal", "errors", "hashing", "progress", "by_path", "disk"},
     {"preferences", "judges", "serving", "training"},
     {"L2", "demo"},
-    {"pipeline", "standing", "runs", "chain", "settings", "promotion", "doctor", "flags", "bio_editor"},
-    {"screen", "cli", "__main__"},
+    {"pipeline", "standing", "runs", "chain", "settings", "promotion", "doctor"},
+    {"commands", "__main__"},
 ]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -40,7 +40,7 @@ def imports(path: Path) -> set[str]:
 
 
 def floor_of(dotted: str) -> int:
-    room = dotted.split(".")[1] if "." in dotted else "cli"
+    room = dotted.split(".")[1] if "." in dotted else "commands"
     return next((level for level, rooms in enumerate(FLOORS) if room in rooms), 0 if room == "__version__" else 9)
 
 

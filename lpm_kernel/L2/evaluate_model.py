@@ -181,6 +181,6 @@ def _read(path: Path | None) -> Any:
 
 
 if __name__ == "__main__":
-    from lpm_kernel.cli import main
+    from lpm_kernel.commands.app import main
 
     main(["run", "evaluate", *sys.argv[1:]])

@@ -280,6 +280,6 @@ def _tell(prompts: int, compared: int, likeness: Likeness | None) -> None:
 
 
 if __name__ == "__main__":
-    from lpm_kernel.cli import main
+    from lpm_kernel.commands.app import main
 
     main(["run", "export-gguf", *sys.argv[1:]])

@@ -222,6 +222,6 @@ def _analysis(texts: Sequence[str], verdicts: Sequence[Verdict], chosen: int, re
 
 
 if __name__ == "__main__":
-    from lpm_kernel.cli import main
+    from lpm_kernel.commands.app import main
 
     main(["run", "dpo-data", *sys.argv[1:]])

@@ -1,14 +1,16 @@
-"""`lpm bio edit`: the owner's editor on the bio, with a template where there is none."""
+"""`lpm bio show | edit`: the owner's bio, and the owner's editor on it, with a template where there is none."""
 
+import json
 import os
 import shlex
 import subprocess
 from pathlib import Path
 
+import typer
+
+from lpm_kernel.commands.base import Command, Group, JsonOption, WorkspaceOption
 from lpm_kernel.errors import LpmError, UsageError
-from lpm_kernel.preferences.bio import read_bio
 from lpm_kernel.progress import say
-from lpm_kernel.workspace import write_atomically
 
 TEMPLATE = """## Who I am
 Name, age, where I live, who is close to me.
@@ -19,12 +21,38 @@ Work, studies, projects.
 ## What I care about
 Interests, habits, likes and dislikes, goals."""
 
+bio_app = typer.Typer(cls=Group, help="The global bio that every verdict is given by.", no_args_is_help=True)
 
-def edit(path: Path, found: Path | None) -> None:
+
+@bio_app.command(cls=Command)
+def show(workspace: WorkspaceOption = "", as_json: JsonOption = False) -> None:
+    """Print the bio."""
+    from lpm_kernel.preferences.bio import read_bio
+    from lpm_kernel.settings import open_workspace
+
+    place = open_workspace(workspace)
+    source = place.find("global_bio") or place.place("global_bio")
+    text = read_bio(source)
+    print(json.dumps({"path": str(source), "text": text}, ensure_ascii=False) if as_json else text)
+
+
+@bio_app.command(cls=Command)
+def edit(workspace: WorkspaceOption = "") -> None:
+    """Open the bio in $VISUAL or $EDITOR; a template where there is none yet."""
+    from lpm_kernel.settings import open_workspace
+
+    place = open_workspace(workspace)
+    edit_bio(place.place("global_bio"), found=place.find("global_bio"))
+
+
+def edit_bio(path: Path, found: Path | None) -> None:
     """Edit the bio at `path`, from what was found elsewhere where it is not there yet.
 
     Raises UsageError when no editor is set, LpmError when it fails; an untouched draft is not kept.
     """
+    from lpm_kernel.preferences.bio import read_bio
+    from lpm_kernel.workspace import write_atomically
+
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not editor:
         raise UsageError(f"neither VISUAL nor EDITOR is set; set one, or write {path} in any editor")
