@@ -142,7 +142,13 @@ CASES = {
         nothing, ("run", "dpo-data", "--judge-model", "--slots", "3"), 64, "--judge-model needs a value"
     ),
     "a word too many": Case(nothing, ("run", "prepare", "now"), 64, r"lpm run prepare: .*extra argument.*now.*--help"),
-    "script without paths": Case(nothing, ("run", "merge"), 64, "lpm run merge: missing option '--base-model-path'"),
+    "script without paths": Case(
+        nothing,
+        ("run", "merge", "--lora_adapter_path", "b"),
+        64,
+        "merge: --base-model-path, --output-model-path must be",
+    ),
+    "no artifact": Case(nothing, ("path",), 64, r"lpm path: missing argument.*see lpm path --help"),
     "empty path": Case(nothing, ("run", "prepare", "--bio-path", ""), 64, "--bio_path is empty"),
     "bad value": Case(nothing, ("run", "dpo-train", "--beta", "-1"), 64, r"beta = '-1' \(--beta\)"),
     "unknown command": Case(nothing, ("pipelin",), 64, "no command is called 'pipelin'.*did you mean 'pipeline'"),

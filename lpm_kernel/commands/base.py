@@ -77,7 +77,8 @@ def checked(ctx: Any, arguments: Sequence[str], switches: frozenset[str] = froze
     """The arguments as typer wants them: `--lora_r` is `--lora-r`, and `--switch` without a value `--switch=true`.
 
     A word that starts with `--` is no value unless `=` joins it to its option; a negative number is one.
-    Raises UsageError for an option that the command does not have, and for one whose value is missing.
+    Raises UsageError for an option that the command does not have, one whose value is missing, and all that must be
+    given and are not.
     """
     options = {name: p for p in ctx.command.get_params(ctx) for name in p.opts if name.startswith("-")}
     rest = list(arguments)
@@ -105,6 +106,10 @@ def checked(ctx: Any, arguments: Sequence[str], switches: frozenset[str] = froze
             told[-1] = f"{name}=true"
         else:
             raise UsageError(f"{ctx.command_path}: {given} needs a value; see {ctx.command_path} --help")
+    given_names = {word.partition("=")[0] for word in told}
+    lacking = [name for name, option in options.items() if option.required and name not in given_names]
+    if lacking and not given_names & set(ctx.help_option_names):
+        raise UsageError(f"{ctx.command_path}: {', '.join(lacking)} must be given; see {ctx.command_path} --help")
     return [*told, *rest]
 
 
