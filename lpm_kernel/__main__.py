@@ -1,5 +1,5 @@
 """`python -m lpm_kernel`."""
 
-from lpm_kernel.cli import main
+from lpm_kernel.commands.app import main
 
 main()

@@ -7,7 +7,6 @@ The environment variable of `lora_r` of dpo-train is `LPM_DPO_TRAIN_LORA_R`; a c
 """
 
 import difflib
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,8 +14,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from lpm_kernel.errors import ConfigError, UsageError
 
@@ -71,19 +80,21 @@ def secret(variable: str, description: str) -> Any:
     return Field(SecretStr(""), exclude=True, description=description, json_schema_extra={ENVIRONMENT: variable})
 
 
-def one_of(names: Iterable[str]) -> AfterValidator:
-    """A setting that takes one of some names; the error tells them, and the nearest."""
-    known = list(names)
+@dataclass(frozen=True)
+class OneOf:
+    """Marks a text setting that takes one of some names; the error tells them, and the nearest."""
 
-    def check(value: str) -> str:
-        if value not in known:
-            raise ValueError(f"expected one of {', '.join(known)}{nearest(value, known)}")
+    names: tuple[str, ...]
+
+    def check(self, value: str) -> str:
+        """The value; raises ValueError."""
+        if value not in self.names:
+            raise ValueError(f"expected one of {', '.join(self.names)}{nearest(value, self.names)}")
         return value
 
-    return AfterValidator(check)
-
-
-USERINFO = re.compile(r"(\w://)[^/@\s]*@")
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """pydantic asks for this."""
+        return no_info_after_validator_function(self.check, handler(source))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The error tree. Each class is one sysexits code; the door (`cli.py`) prints the message and exits with it.
+"""The error tree. Each class is one sysexits code; the door (`commands/app.py`) prints the message and exits with it.
 
 LpmError                     70  our own defect, or one without a better class
 ├── UsageError               64  a flag, key or value that we do not know

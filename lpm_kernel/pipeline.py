@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from lpm_kernel.config import Config
+from lpm_kernel.config import Config, nearest
 from lpm_kernel.errors import UsageError
 from lpm_kernel.L2 import evaluate_model, export_gguf, merge_lora_weights, prepare_data, sft_train
 from lpm_kernel.L2.dpo import dpo_data, dpo_train
@@ -128,11 +128,11 @@ STEPS: tuple[Step, ...] = (
 
 
 def step_named(name: str) -> Step:
-    """Raises UsageError for a name that is not in the table."""
-    for step in STEPS:
-        if step.name == name:
-            return step
-    raise UsageError(f"no step is called {name!r}; known: {', '.join(s.name for s in STEPS)}")
+    """Raises UsageError for a name that is not in the table, with the nearest that is."""
+    names = [step.name for step in STEPS]
+    if name not in names:
+        raise UsageError(f"no step is called {name!r}{nearest(name, names)}; known: {', '.join(names)}")
+    return STEPS[names.index(name)]
 
 
 def maker_of(artifact: str) -> Step | None:

@@ -4,12 +4,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from lpm_kernel import chain
+from lpm_kernel.commands.app import app
+from lpm_kernel.config import Config
+from lpm_kernel.pipeline import Step
 from lpm_kernel.serving.probe import any_free_port
 from lpm_kernel.workspace.places import Workspace
 
@@ -27,6 +33,18 @@ FACTS = {
     "note-4": ("Where is the workshop?", "It stands at 14 Via Rossetti."),
 }
 Lpm = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What `lpm run` was about to do."""
+
+    step: Step
+    config: Config
+    paths: Mapping[str, Path]
+
+
+Take = Callable[..., Order]
 
 
 def owner_items() -> list[dict[str, Any]]:
@@ -81,3 +99,19 @@ def lpm(tmp_path: Path) -> Iterator[Lpm]:
         )
 
     yield call
+
+
+@pytest.fixture
+def take(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Take:
+    """`lpm run` up to the point where the step would start; raises what the command raises."""
+    orders: list[Order] = []
+
+    def note(step: Step, place: Workspace, configs: Mapping[str, Config], paths: Mapping[str, Path]) -> None:
+        orders.append(Order(step, configs[step.name], paths))
+
+    def call(*arguments: str) -> Order:
+        monkeypatch.setattr(chain, "run_one", note)
+        CliRunner().invoke(app, ["run", *arguments, "--workspace", str(workspace.root)], catch_exceptions=False)
+        return orders.pop()
+
+    return call

@@ -125,10 +125,34 @@ CASES = {
     ),
     "model without weights": Case(model("merged_model"), ("run", "sft-gguf"), 66, "safetensors"),
     "no pairs": Case(model("merged_model"), ("run", "dpo-train"), 66, r"dpo_direct\.json is not there.*dpo-data"),
-    "unknown step": Case(nothing, ("run", "dpo-trian"), 64, "no step is called 'dpo-trian'"),
-    "unknown flag": Case(nothing, ("run", "dpo-train", "--lora_rank", "8"), 64, "--lora_rank"),
+    "unknown step": Case(nothing, ("run", "dpo-trian"), 64, "no step is called 'dpo-trian'.*did you mean 'dpo-train'"),
+    "unknown last step": Case(
+        nothing, ("pipeline", "--until", "evalaute"), 64, "no step is called 'evalaute'.*did you mean 'evaluate'"
+    ),
+    "unknown flag": Case(
+        nothing,
+        ("run", "dpo-train", "--lora_rank", "8"),
+        64,
+        r"lpm run dpo-train: .*'--lora_rank'.*mean '--lora-r",
+    ),
+    "unknown option": Case(nothing, ("status", "--jsn"), 64, r"lpm status: .*'--jsn'.*did you mean '--json'"),
+    "missing value": Case(nothing, ("run", "dpo-train", "--lora_r"), 64, "--lora_r needs a value"),
+    "missing value elsewhere": Case(nothing, ("status", "--preset"), 64, "lpm status: --preset needs a value"),
+    "an option as a value": Case(
+        nothing, ("run", "dpo-data", "--judge-model", "--slots", "3"), 64, "--judge-model needs a value"
+    ),
+    "a word too many": Case(nothing, ("run", "prepare", "now"), 64, r"lpm run prepare: .*extra argument.*now.*--help"),
+    "script without paths": Case(
+        nothing,
+        ("run", "merge", "--lora_adapter_path", "b"),
+        64,
+        "merge: --base-model-path, --output-model-path must be",
+    ),
+    "no artifact": Case(nothing, ("path",), 64, r"lpm path: missing argument.*see lpm path --help"),
+    "empty path": Case(nothing, ("run", "prepare", "--bio-path", ""), 64, "--bio_path is empty"),
     "bad value": Case(nothing, ("run", "dpo-train", "--beta", "-1"), 64, r"beta = '-1' \(--beta\)"),
-    "unknown command": Case(nothing, ("trian",), 64, "trian"),
+    "unknown command": Case(nothing, ("pipelin",), 64, "no command is called 'pipelin'.*did you mean 'pipeline'"),
+    "no port": Case(nothing, ("serve", "--port", "0"), 64, "lpm serve: .*--port.*see lpm serve --help"),
     "unknown artifact": Case(nothing, ("path", "lmp.gguf"), 64, "known: merged.json"),
     "unknown preset": Case(nothing, ("status", "--preset", "secondme"), 78, "did you mean 'second-me'"),
     "misspelt table": Case(settings("[dpo-trian]\n"), ("status",), 78, "did you mean 'dpo-train'"),
@@ -239,6 +263,12 @@ def test_a_full_disk_stops_the_run_and_what_was_there_stays(tmp_path: Path) -> N
     assert done.returncode == 74, done.stderr
     assert "free space" in done.stderr
     assert done.stdout.split() == [hashlib.sha256(items.encode()).hexdigest(), "-"]
+
+
+def test_a_path_in_no_encoding_is_told(workspace: Workspace) -> None:
+    arguments = ["run", "prepare", "--bio-path", b"/\xff", "--workspace", workspace.root]
+    done = subprocess.run([sys.executable, "-m", "lpm_kernel", *arguments], capture_output=True, cwd=ROOT)
+    assert (done.returncode, b"Traceback" in done.stderr) == (66, False)
 
 
 def write_tiny_gguf_into(workspace: Workspace) -> None:

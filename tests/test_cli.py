@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, Lpm
 from test_pipeline import HEAVY
 
+from lpm_kernel import __version__
 from lpm_kernel.pipeline import STEPS
 from lpm_kernel.workspace.places import Workspace
 
@@ -28,7 +29,7 @@ BARE = {k: v for k, v in os.environ.items() if not k.startswith(("LPM_", "OPENAI
 @pytest.mark.parametrize("arguments", [["--help"], ["steps"], ["run", "dpo-train", "--help"], ["status"]], ids=" ".join)
 def test_looking_around_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom lpm_kernel.cli import main\n"
+        "import sys\nfrom lpm_kernel.commands.app import main\n"
         f"try: main({arguments!r})\nfinally: print('LOADED', *{{m.split('.')[0] for m in sys.modules}})"
     )
     done = subprocess.run(
@@ -43,12 +44,28 @@ def test_looking_around_loads_nothing_heavy(arguments: list[str], tmp_path: Path
     assert loaded and not set(loaded) & HEAVY
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]], ids=" ".join)
+def test_the_list_of_commands_or_steps_imports_no_stage(arguments: list[str]) -> None:
+    script = (
+        "import sys\nfrom lpm_kernel.commands.app import main\n"
+        f"try: main({arguments!r})\nfinally: print('LOADED', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=BARE)
+    loaded = done.stdout.rpartition("LOADED")[2].split()
+    assert done.returncode == 0, done.stderr
+    assert loaded and not set(loaded) & {step.module for step in STEPS}
+
+
+def test_the_version_is_that_of_the_package(lpm: Lpm) -> None:
+    assert lpm("--version").stdout == f"lpm {__version__}\n"
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_documented_script_runs_checkout_from_any_folder(script: str, tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "lpm_kernel" / script, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=BARE)
     assert done.returncode == 0, done.stderr
-    assert f"usage: lpm run {SCRIPTS[script]}" in done.stdout
+    assert f"Usage: lpm run {SCRIPTS[script]} " in done.stdout
 
 
 def test_a_documented_script_run_by_a_bare_python_goes_on_in_the_environment_or_names_the_cure(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from pydantic import Field
 
 from lpm_kernel.config import Config, Layer, check_layer, environment_layer, preset_names, resolve, toml_layer
 from lpm_kernel.errors import ConfigError, UsageError
-from lpm_kernel.flags import parse
-from lpm_kernel.pipeline import STEPS, kinds
+from lpm_kernel.pipeline import STEPS, config_kinds
 from lpm_kernel.runner.settings import resolve_all
 from lpm_kernel.workspace.places import Workspace
 
@@ -67,43 +66,7 @@ def test_every_shipped_preset_loads(preset: str, tmp_path: Path) -> None:
     assert set(resolve_all(Workspace(tmp_path), preset=preset)) == {s.name for s in STEPS}
 
 
-@pytest.mark.parametrize(("step", "kind"), kinds().items())
+@pytest.mark.parametrize(("step", "kind"), config_kinds().items())
 def test_every_setting_is_described(step: str, kind: type[Config]) -> None:
     for name, field in kind.model_fields.items():
         assert field.description and len(field.description) > 10, f"{step}: {name}"
-
-
-@pytest.mark.parametrize("spelling", ["--lora_r", "--lora-r"])
-def test_both_spellings_of_a_flag_are_one_setting(spelling: str) -> None:
-    assert parse(["dpo-train", spelling, "32"]).settings == {"lora_r": "32"}
-    assert parse(["dpo-train", f"{spelling}=32"]).settings == {"lora_r": "32"}
-
-
-def test_the_documented_flags_of_the_seed_are_known() -> None:
-    train = parse(
-        [
-            "dpo-train",
-            "--num_train_epochs",
-            "2",
-            "--learning_rate",
-            "5e-6",
-            "--lora_r",
-            "32",
-            "--lora_alpha",
-            "64",
-            "--batch_size",
-            "4",
-        ]
-    )
-    assert set(train.settings) == {"num_train_epochs", "learning_rate", "lora_r", "lora_alpha", "batch_size"}
-    merge = parse(["merge", "--base_model_path", "a", "--lora_adapter_path", "b", "--output_model_path", "c"])
-    assert {role: path.name for role, path in merge.paths.items()} == {
-        "base_model_path": "a",
-        "lora_adapter_path": "b",
-        "output_model_path": "c",
-    }
-
-
-def test_an_unknown_flag_names_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"--lora-rr.*did you mean '--lora-r'"):
-        parse(["dpo-train", "--lora-rr", "3"])

@@ -62,9 +62,7 @@ def test_imports_go_down_only(path: Path) -> None:
 
 
 def test_no_stage_loads_a_heavy_library_before_it_runs() -> None:
-    script = (
-        "import sys; from lpm_kernel.pipeline import kinds; kinds(); print(*{m.split('.')[0] for m in sys.modules})"
-    )
+    script = "import sys; from lpm_kernel.pipeline import config_kinds; config_kinds(); print(*{m.split('.')[0] for m in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not set(loaded.stdout.split()) & HEAVY
 

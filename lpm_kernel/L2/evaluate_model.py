@@ -181,6 +181,6 @@ def _mean_strays(answers: Sequence[Answer], prompt: Prompt) -> float:
 
 
 if __name__ == "__main__":
-    from lpm_kernel.cli import main
+    from lpm_kernel.commands.app import main
 
     main(["run", "evaluate", *sys.argv[1:]])

@@ -183,6 +183,6 @@ def _trained(config: StageConfig, model_path: Path, conversations: dict[str, lis
 
 
 if __name__ == "__main__":
-    from lpm_kernel.cli import main
+    from lpm_kernel.commands.app import main
 
     main(["run", "export-gguf", *sys.argv[1:]])

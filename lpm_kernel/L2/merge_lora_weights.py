@@ -294,6 +294,6 @@ def _say(report: MergeReport) -> None:
 
 
 if __name__ == "__main__":
-    from lpm_kernel.cli import main
+    from lpm_kernel.commands.app import main
 
     main(["run", "merge", *sys.argv[1:]])

@@ -179,6 +179,6 @@ def _sample(prompts: list[Prompt], config: StageConfig) -> list[Prompt]:
 
 
 if __name__ == "__main__":
-    from lpm_kernel.cli import main
+    from lpm_kernel.commands.app import main
 
     main(["run", "prepare", *sys.argv[1:]])

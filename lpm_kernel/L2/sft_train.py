@@ -168,6 +168,6 @@ def _model(config: StageConfig, base_model_path: Path, precision: str) -> Any:
 
 
 if __name__ == "__main__":
-    from lpm_kernel.cli import main
+    from lpm_kernel.commands.app import main
 
     main(["run", "sft-train", *sys.argv[1:]])

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lpm_kernel.config import one_of
+from lpm_kernel.config import OneOf
 from lpm_kernel.errors import Finding
 from lpm_kernel.judges import pairwise, reference
 from lpm_kernel.judges.base import Judge, JudgeKind, JudgingSettings
@@ -19,7 +19,7 @@ JUDGES: dict[str, JudgeKind] = {
 class JudgeConfig(*(kind.settings for kind in JUDGES.values()), JudgingSettings):  # type: ignore[misc]
     """Who judges, with the settings of every judge."""
 
-    judge: Annotated[str, one_of(JUDGES)] = Field(
+    judge: Annotated[str, OneOf(tuple(JUDGES))] = Field(
         "openai",
         description="openai: any OpenAI-compatible endpoint; reference: embedded, by the SFT target and the bio.",
     )

@@ -86,7 +86,7 @@ def recording(workspace: Workspace, configs: Mapping[str, Config], demo: bool) -
         except BaseException as error:
             record.fail()
             if isinstance(error, LpmError):
-                with (record.folder / "log.txt").open("a", encoding="utf-8") as log:
+                with (record.folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as log:
                     log.write(f"error: {error}\n")
             raise
 

@@ -1,10 +1,11 @@
 """Which model the evidence stands for: the new one after `promote`, else the SFT model."""
 
-import json
 from pathlib import Path
 
 from lpm_kernel.errors import MissingInputError
+from lpm_kernel.files import read_record
 from lpm_kernel.progress import say
+from lpm_kernel.proof.evaluation import Evaluation
 from lpm_kernel.workspace.places import Workspace
 
 
@@ -14,8 +15,7 @@ def best_gguf(workspace: Workspace) -> Path:
     evaluation = workspace.find("evaluation.json")
     manifest = workspace.manifest(evaluation) if evaluation else None
     if new and evaluation and manifest and manifest.inputs.get("after_gguf_path") == workspace.digest(new):
-        decision = json.loads(evaluation.read_text(encoding="utf-8"))["decision"]
-        if decision == "promote":
+        if read_record(evaluation, Evaluation).decision == "promote":
             say(f"serving the promoted model {new}")
             return new
     if old is None:

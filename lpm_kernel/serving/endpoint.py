@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from lpm_kernel.config import Config, one_of, secret
+from lpm_kernel.config import Config, OneOf, secret
 from lpm_kernel.serving.engines import AUTO, ENGINES
 
 ENDPOINT_KEY = "LPM_ENDPOINT_KEY"
@@ -18,7 +18,7 @@ class ServingConfig(Config):
 
     operational = frozenset({"engine", "slots", "threads", "port", "start_timeout_s"})
 
-    engine: Annotated[str, one_of([AUTO, *ENGINES])] = Field(
+    engine: Annotated[str, OneOf((AUTO, *ENGINES))] = Field(
         AUTO, description="Our own server: a llama-server binary, xllamacpp, or auto: the first that works here."
     )
     endpoint: str = Field(

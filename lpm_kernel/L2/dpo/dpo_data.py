@@ -243,6 +243,6 @@ def _refuse_if_worthless(found: Tally, config: StageConfig) -> None:
 
 
 if __name__ == "__main__":
-    from lpm_kernel.cli import main
+    from lpm_kernel.commands.app import main
 
     main(["run", "dpo-data", *sys.argv[1:]])

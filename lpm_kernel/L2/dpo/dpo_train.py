@@ -160,6 +160,6 @@ def _summary(state: Any) -> str:
 
 
 if __name__ == "__main__":
-    from lpm_kernel.cli import main
+    from lpm_kernel.commands.app import main
 
     main(["run", "dpo-train", *sys.argv[1:]])

@@ -1,0 +1,52 @@
+"""`lpm pipeline`: the whole chain."""
+
+from typing import Annotated
+
+import typer
+
+from lpm_kernel.commands.base import JsonOption, PresetOption, WorkspaceOption
+from lpm_kernel.progress import say
+
+
+def _step_names() -> list[str]:
+    from lpm_kernel.pipeline import STEPS
+
+    return [step.name for step in STEPS]
+
+
+def _step_option(flag: str, text: str) -> object:
+    return typer.Option(flag, metavar="<step>", help=text, show_default=False, autocompletion=_step_names)
+
+
+def pipeline(
+    demo: Annotated[bool, typer.Option("--demo", help="The embedded demo: a fictional owner, a tiny model.")] = False,
+    start: Annotated[str, _step_option("--from", "Run this step and all after it, made or not.")] = "",
+    until: Annotated[str, _step_option("--until", "Stop after this step.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run and why; run nothing.")] = False,
+    workspace: WorkspaceOption = "",
+    preset: PresetOption = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="<step.key=value>", help="One setting; may be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the chain to its verdict; skip what is made."""
+    from lpm_kernel.commands import tables
+    from lpm_kernel.pipeline import STEPS
+    from lpm_kernel.runner.run import run_chain
+    from lpm_kernel.runner.settings import demo_workspace, fill_with_demo, is_demo, open_workspace, resolve_all
+
+    place = demo_workspace(workspace) if demo else open_workspace(workspace)
+    if demo and not dry_run:
+        fill_with_demo(place)
+    configs = resolve_all(place, preset=preset or ("demo" if demo else ""), assignments=settings or ())
+    last = until or STEPS[-1].name
+    if is_demo(place) and not demo:
+        say(f"{place.root} holds the demo; for your own model take it away first: lpm clean")
+    if dry_run:
+        tables.show_plan(place, configs, until=last, start=start or None, filled=demo, as_json=as_json)
+        return
+    run_chain(place, configs, until=last, start=start or None)
+    if last == STEPS[-1].name:
+        tables.show_verdict(place, as_json=as_json)

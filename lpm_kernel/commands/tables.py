@@ -1,0 +1,176 @@
+"""What commands print on standard output: tables for people, JSON for machines."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lpm_kernel.config import Config
+from lpm_kernel.errors import Finding
+from lpm_kernel.files import read_record
+from lpm_kernel.pipeline import STEPS, step_named
+from lpm_kernel.progress import clock
+from lpm_kernel.proof.evaluation import Evaluation, Interval
+from lpm_kernel.runner.preflight import stage_findings
+from lpm_kernel.runner.run import outputs_of
+from lpm_kernel.runner.run_record import latest_status
+from lpm_kernel.runner.state import chain_states, forced_from, missing_inputs, refuse_when_lacking
+from lpm_kernel.workspace.places import Workspace
+
+COLOURS = {"done": "green", "running": "cyan", "failed": "red", "stale": "yellow", "pending": "dim"}
+
+
+def show_steps(as_json: bool) -> None:
+    """The table of the chain."""
+    if as_json:
+        rows = [{"name": s.name, "needs": list(s.needs.values()), "makes": list(s.makes.values())} for s in STEPS]
+        _print_json({"steps": rows})
+        return
+    table = _table("step", "needs", "makes")
+    for step in STEPS:
+        table.add_row(step.name, ", ".join(step.needs.values()), ", ".join(step.makes.values()))
+    Console().print(table)
+
+
+def show_status(workspace: Workspace, configs: Mapping[str, Config], as_json: bool) -> None:
+    """Each step's state: from the files, and for what runs or failed from the latest run's record."""
+    latest = latest_status(workspace)
+    rows = []
+    for name, found in chain_states(workspace, configs, STEPS[-1].name).items():
+        note = latest.of(name)
+        state: str = "done" if found.name == "given" else found.name
+        if note and note.state in ("running", "failed") and state != "done":
+            state = note.state
+        started_at, seconds = (note.started_at, note.seconds) if note else (None, None)
+        if found.manifest:
+            started_at, seconds = found.manifest.begun_at, found.manifest.seconds
+        outputs = list(outputs_of(step_named(name), workspace))
+        times = {"started_at": started_at, "seconds": seconds}
+        rows.append({"name": name, "state": state, **times, "outputs": outputs, "reason": found.reason})
+    if as_json:
+        _print_json({"run": latest.run, "workspace": str(workspace.root), "steps": rows})
+        return
+    table = _table("step", "state", "time", "why")
+    for row in rows:
+        spent = clock(row["seconds"]) if isinstance(row["seconds"], float) else ""
+        table.add_row(str(row["name"]), _coloured(str(row["state"])), spent, escape(str(row["reason"])))
+    _print_root(workspace)
+    Console().print(table)
+
+
+def show_plan(
+    workspace: Workspace,
+    configs: Mapping[str, Config],
+    *,
+    until: str,
+    start: str | None,
+    filled: bool,
+    as_json: bool,
+) -> None:
+    """What would run and why, and what stands against it; then raises like the run itself would.
+
+    `filled` says that the demo's files would be written first, so nothing is lacking.
+    """
+    states = forced_from(chain_states(workspace, configs, until), start)
+    lacking = [] if filled else missing_inputs(workspace, states)
+    rows = []
+    changed: set[str] = set()
+    for name, found in states.items():
+        step = step_named(name)
+        upstream = [a for a in step.needs.values() if a in changed]
+        maybe = found.name == "done" and bool(upstream)
+        if found.must_run or maybe:
+            changed |= set(step.makes.values())
+        reason = f"{', '.join(upstream)} will be made again" if maybe else found.reason
+        action = "run" if found.must_run else "run if changed" if maybe else "skip"
+        rows.append({"name": name, "action": action, "reason": reason})
+    to_run = [name for name, found in states.items() if found.must_run]
+    blocking = [f for f in stage_findings(to_run, configs) if _blocks(f)]
+    if as_json:
+        told = [f"{finding.what}: {finding.found}" for finding in blocking]
+        _print_json({"workspace": str(workspace.root), "steps": rows, "missing": lacking, "blocking": told})
+        return
+    table = _table("step", "action", "why")
+    for row in rows:
+        table.add_row(row["name"], row["action"], escape(row["reason"]))
+    _print_root(workspace)
+    Console().print(table)
+    if lacking:
+        refuse_when_lacking(workspace, states)
+    for finding in blocking:
+        finding.refuse()
+
+
+def show_verdict(workspace: Workspace, as_json: bool) -> None:
+    """The small table at the end of the chain."""
+    path, report = workspace.find("evaluation.json"), workspace.find("report.html")
+    assert path is not None
+    evaluation = read_record(path, Evaluation)
+    if as_json:
+        _print_json(evaluation.model_dump(mode="json"))
+        return
+    wins, recall = evaluation.win_rate, evaluation.fact_recall
+    stray, lift = evaluation.stray_facts, evaluation.personalisation_lift
+    table = _table("", "before", "after", "95 %")
+    table.add_row("fact recall", _number(recall.before), _number(recall.after), _bounds(recall.ci95_delta, "+"))
+    table.add_row("stray facts an answer", _number(stray.before), _number(stray.after), "")
+    table.add_row("wins", str(wins.before_wins), str(wins.after_wins), f"{wins.ties} ties")
+    table.add_row("win rate", "", _number(wins.rate), _bounds(wins.ci95))
+    table.add_row("personalisation lift", _number(lift.before, "+"), _number(lift.after, "+"), "")
+    console = Console()
+    console.print(table)
+    colour = "green" if evaluation.decision == "promote" else "yellow"
+    console.print(f"[bold {colour}]{evaluation.decision}[/]: {escape('; '.join(evaluation.reasons))}", soft_wrap=True)
+    console.print(f"evaluation {path}\nreport     {report}", highlight=False, markup=False, soft_wrap=True)
+    next_step = "open the report in a browser; `lpm serve` serves the model that the evidence stands for"
+    console.print(f"next: {next_step}", soft_wrap=True)
+
+
+def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
+    """What the doctor found."""
+    if as_json:
+        rows = [
+            {"what": f.what, "found": f.found, "fine": f.fine, "blocks": _blocks(f), "cure": f.cure} for f in findings
+        ]
+        _print_json({"findings": rows})
+        return
+    table = _table("", "what", "found", "cure")
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.fine else "[red]missing[/]" if finding.blocks else "[yellow]note[/]"
+        cure = "" if finding.fine else finding.cure
+        table.add_row(mark, finding.what, escape(finding.found), escape(cure))
+    Console().print(table)
+
+
+def _blocks(finding: Finding) -> bool:
+    return bool(finding.blocks) and not finding.fine
+
+
+def _print_root(workspace: Workspace) -> None:
+    Console().print(f"workspace {workspace.root}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "unknown" if value is None else f"{value:{sign}.2f}"
+
+
+def _bounds(bounds: Interval | None, sign: str = "") -> str:
+    return "" if bounds is None else f"{bounds[0]:{sign}.2f} to {bounds[1]:{sign}.2f}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _coloured(state: str) -> str:
+    return f"[{COLOURS[state]}]{state}[/]"
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
