@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from lpm_kernel.config import Config
+from lpm_kernel.config import Config, shown_url
 from lpm_kernel.errors import LpmError
 from lpm_kernel.L2.dpo import utils
 from lpm_kernel.pipeline import STEPS
@@ -89,7 +89,7 @@ def _judge(configs: Mapping[str, Config]) -> Iterator[Finding]:
     key = os.environ.get("OPENAI_API_KEY") or utils.OPENAI_API_KEY
     fine = bool(key or base_url)
     cure = "" if fine else "OPENAI_API_KEY in .env, or judge without network: --set dpo-data.judge=reference"
-    where = base_url or "api.openai.com"
+    where = shown_url(base_url) or "api.openai.com"
     yield Finding(
         "judge", f"{config['judge_model']} at {where}, key {'set' if key else 'not set'}", fine, not fine, cure
     )
