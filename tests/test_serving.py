@@ -20,6 +20,7 @@ from lpm_kernel.records import Message
 from lpm_kernel.serving import engines, probe, process
 from lpm_kernel.serving.client import ChatClient, Completion
 from lpm_kernel.serving.gguf_header import read_header
+from lpm_kernel.serving.http import UnansweredError, fetch_json
 from lpm_kernel.serving.llama_cpp import Endpoint, ServingConfig, answering, serve, serve_forever
 
 QUESTION = [Message(role="user", content="Where does Ada live?")]
@@ -160,10 +161,10 @@ def test_a_death_behind_a_foreign_error_is_told_too(gguf: Path, port: int, tmp_p
 
 def test_the_key_is_needed_and_stands_on_no_command_line(gguf: Path, port: int, tmp_path: Path) -> None:
     with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
-        with pytest.raises(probe.UnansweredError, match="401"):
-            probe.fetch_json(f"{endpoint.base_url}/models")
-        with pytest.raises(probe.UnansweredError, match="401"):
-            probe.fetch_json(f"{endpoint.base_url}/models", api_key="wrong")
+        with pytest.raises(UnansweredError, match="401"):
+            fetch_json(f"{endpoint.base_url}/models")
+        with pytest.raises(UnansweredError, match="401"):
+            fetch_json(f"{endpoint.base_url}/models", api_key="wrong")
         assert probe.listed_models(endpoint.base_url, endpoint.api_key)
         assert endpoint.api_key not in Path(f"/proc/{endpoint.pid}/cmdline").read_text()
     assert endpoint.api_key not in repr(endpoint) + (tmp_path / "server.log").read_text()

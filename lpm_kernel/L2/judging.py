@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
+from lpm_kernel.config import shown_url
 from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.hashing import key_of
 from lpm_kernel.journal import Journal
@@ -18,8 +19,8 @@ from lpm_kernel.progress import say
 from lpm_kernel.records import Message, Verdict
 from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.endpoint import Endpoint
+from lpm_kernel.serving.http import host_of, on_loopback
 
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 OUTAGES_TOLERATED = 3
 """So many verdicts in a row may fail for want of an answer before the run stops."""
 REFUSALS_TOLERATED = 6
@@ -90,9 +91,9 @@ async def open_judge(config: JudgeConfig) -> AsyncIterator[Judge]:
         yield ReferenceJudge(config.tie_margin)
         return
     endpoint = judge_endpoint(config)
-    host = urlsplit(endpoint.base_url).hostname or ""
-    leaving = "nothing leaves this machine" if host in LOOPBACK else "questions, answers and the bio go there"
-    say(f"judge: {config.judge_model} at {host}; {leaving}")
+    near = on_loopback(endpoint.base_url)
+    leaving = "nothing leaves this machine" if near else "questions, answers and the bio go there"
+    say(f"judge: {config.judge_model} at {host_of(endpoint.base_url)}; {leaving}")
     async with ChatClient(endpoint, timeout_s=config.judge_timeout_s, max_in_flight=config.judge_in_flight) as client:
 
         async def ask(messages: Sequence[Message], schema: dict[str, Any]) -> tuple[str, str]:
@@ -107,8 +108,8 @@ async def open_judge(config: JudgeConfig) -> AsyncIterator[Judge]:
 
 def place_of(base_url: str) -> str:
     """Host, port and path of an endpoint: which judge it is, without a password."""
-    parts = urlsplit(base_url)
-    return parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
+    place = shown_url(base_url).split("://", 1)[-1]
+    return re.split(r"[?#]", place)[0].rstrip("/")
 
 
 def judge_endpoint(config: JudgeConfig) -> Endpoint:
@@ -117,7 +118,7 @@ def judge_endpoint(config: JudgeConfig) -> Endpoint:
     key = os.environ.get("OPENAI_API_KEY", "") or utils.OPENAI_API_KEY
     if utils.OPENAI_API_KEY:
         say("warning: OPENAI_API_KEY stands in lpm_kernel/L2/dpo/utils.py, where a commit can leak it; use .env")
-    if not key and urlsplit(base_url).hostname not in LOOPBACK:
+    if not key and not on_loopback(base_url):
         raise PermissionDeniedError(
             "the judge needs a key: put OPENAI_API_KEY=... into .env (and OPENAI_BASE_URL=... for another endpoint), "
             "or judge without network: --judge reference"

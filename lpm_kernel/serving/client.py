@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
+from lpm_kernel.config import shown_url
 from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.progress import say
 from lpm_kernel.records import Message
 from lpm_kernel.serving.endpoint import Endpoint
-from lpm_kernel.serving.probe import on_loopback
+from lpm_kernel.serving.http import on_loopback
 
 if TYPE_CHECKING:
     from openai import APIStatusError
@@ -72,7 +72,7 @@ class ChatClient:
         self._endpoint, self._timeout_s, self._attempts = endpoint, timeout_s, attempts
         self._in_flight = asyncio.Semaphore(max_in_flight)
         self._without: frozenset[str] = frozenset()
-        self._shown_url = _without_userinfo(endpoint.base_url)
+        self._shown_url = shown_url(endpoint.base_url)
 
     @property
     def structured(self) -> bool:
@@ -263,9 +263,3 @@ def _retry_after_s(value: str | None) -> float | None:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError):
         return None
-
-
-def _without_userinfo(url: str) -> str:
-    """The URL as it may be shown: a password in it is a secret."""
-    host = urlsplit(url).netloc
-    return url.replace(host, host.rpartition("@")[2], 1)

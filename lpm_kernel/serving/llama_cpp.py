@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lpm_kernel.config import shown_url
 from lpm_kernel.errors import LpmError, MissingInputError, PermissionDeniedError, ServiceError
 from lpm_kernel.progress import say
 from lpm_kernel.serving import engines, probe
 from lpm_kernel.serving.endpoint import ENDPOINT_KEY, Endpoint, ServingConfig
 from lpm_kernel.serving.engines import Engine, Order
 from lpm_kernel.serving.gguf_header import read_header
+from lpm_kernel.serving.http import UnansweredError, fetch_json, root_of
 from lpm_kernel.serving.process import Child
 
 __all__ = ["Endpoint", "ServingConfig", "answering", "serve", "serve_forever"]
@@ -91,16 +93,17 @@ def _configured(config: ServingConfig) -> Endpoint:
     base_url = config.endpoint.rstrip("/")
     try:
         endpoint = _identify_patiently(base_url, config)
-    except probe.UnansweredError as error:
+    except UnansweredError as error:
         if error.status in (401, 403):
             raise PermissionDeniedError(
-                f"{base_url} refused the key (HTTP {error.status}): set {ENDPOINT_KEY} in the environment or .env"
+                f"{shown_url(base_url)} refused the key (HTTP {error.status}): "
+                f"set {ENDPOINT_KEY} in the environment or .env"
             ) from None
         raise ServiceError(
-            f"endpoint {base_url} does not answer as an OpenAI-compatible chat server: {error}; "
+            f"endpoint {shown_url(base_url)} does not answer as an OpenAI-compatible chat server: {error}; "
             "check --endpoint (it mostly ends in /v1) and that the server runs"
         ) from None
-    say(f"asking {endpoint.model} at {base_url}, as configured")
+    say(f"asking {endpoint.model} at {shown_url(base_url)}, as configured")
     return endpoint
 
 
@@ -112,7 +115,7 @@ def _on_port(config: ServingConfig) -> Endpoint | None:
     try:
         _wait_while_loading(base_url, config.start_timeout_s)
         endpoint = _identify(base_url, config, engine="server on the port")
-    except probe.UnansweredError as error:
+    except UnansweredError as error:
         cure = f"; if it is your model server, set {ENDPOINT_KEY}" if error.status in (401, 403) else ""
         say(f"port {config.port} is taken by something that is no usable chat server ({error}){cure}; using another")
         return None
@@ -129,7 +132,7 @@ def _identify_patiently(base_url: str, config: ServingConfig) -> Endpoint:
     for wait_s in GREETING_WAITS_S:
         try:
             return _identify(base_url, config, engine="endpoint")
-        except probe.UnansweredError as error:
+        except UnansweredError as error:
             if error.status not in BUSY:
                 raise
             time.sleep(wait_s)
@@ -157,8 +160,8 @@ def _wait_while_loading(base_url: str, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            probe.fetch_json(f"{probe.root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
-        except probe.UnansweredError as error:
+            fetch_json(f"{root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
+        except UnansweredError as error:
             if error.status == 0:
                 raise
             if error.status == 503:
@@ -242,7 +245,7 @@ def _proven(child: Child, start: _Start) -> Endpoint:
         raise _FailedStartError(f"port {start.order.port} answers for {served!r}, not for {start.order.gguf_path}")
     try:
         probe.answers_chat(base_url, start.key, served, SMOKE_TIMEOUT_S)
-    except probe.UnansweredError as error:
+    except UnansweredError as error:
         raise _FailedStartError(child.trouble(DEATH_NOTICE_S) or f"{error}; {child.log_end()}") from None
     name = start.order.gguf_path.name
     return Endpoint(
@@ -263,8 +266,8 @@ def _wait_until_healthy(child: Child, base_url: str, timeout_s: float) -> None:
         if trouble := child.trouble():
             raise _FailedStartError(trouble)
         try:
-            probe.fetch_json(f"{probe.root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
-        except probe.UnansweredError:
+            fetch_json(f"{root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
+        except UnansweredError:
             time.sleep(POLL_S)
         else:
             return

@@ -29,8 +29,9 @@ from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Answer, Evidence, Prompt, Verdict, read_jsonl, write_json, write_jsonl
 from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
+from lpm_kernel.serving.http import on_loopback
 from lpm_kernel.serving.llama_cpp import answering
-from lpm_kernel.serving.probe import on_loopback, props
+from lpm_kernel.serving.probe import props
 
 
 class StageConfig(ServingConfig, SamplingConfig, JudgeConfig):
