@@ -16,7 +16,7 @@ from lpm_kernel.standing import standing, wanted
 from lpm_kernel.workspace import ARTIFACTS, Workspace
 
 PACKAGE = ROOT / "lpm_kernel"
-HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "openai", "sacrebleu", "jinja2", "gguf"}
+HEAVY = {"requests", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "openai", "sacrebleu", "jinja2", "gguf"}
 FLOORS = [
     {"records", "config", "workspace", "journal", "errors", "hashing", "progress", "by_path", "disk"},
     {"preferences", "judges", "serving", "training"},
@@ -76,7 +76,7 @@ def test_stages_do_not_import_each_other() -> None:
 
 
 def test_no_file_shadows_a_library() -> None:
-    known = {*sys.stdlib_module_names, *HEAVY, "evaluate", "tokenizers", "safetensors", "requests"}
+    known = {*sys.stdlib_module_names, *HEAVY, "evaluate", "tokenizers", "safetensors"}
     stages = [p for p in MODULES if p.parent in (PACKAGE / "L2", PACKAGE / "L2/dpo")]
     assert not {p.stem for p in stages} & known
 
