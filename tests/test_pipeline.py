@@ -16,7 +16,19 @@ from lpm_kernel.standing import standing, wanted
 from lpm_kernel.workspace import ARTIFACTS, Workspace
 
 PACKAGE = ROOT / "lpm_kernel"
-HEAVY = {"requests", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "openai", "sacrebleu", "jinja2", "gguf"}
+HEAVY = {
+    "requests",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "accelerate",
+    "openai",
+    "sacrebleu",
+    "jinja2",
+    "gguf",
+}
 FLOORS = [
     {"records", "config", "workspace", "journal", "errors", "hashing", "progress", "by_path", "disk"},
     {"preferences", "judges", "serving", "training"},
