@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from lpm_kernel.errors import DiskError, LpmError, OutputError, UsageError
-from lpm_kernel.progress import say
+from lpm_kernel.progress import say, show_sentences
 
 app = typer.Typer(
     help="Make a personal language model prefer its own best answers, and prove it.",
@@ -160,6 +160,7 @@ def bio_edit(workspace: WorkspaceOption = "") -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: errors become one message and a sysexits code, signals 128 + their number."""
     signal.signal(signal.SIGTERM, _terminate)
+    show_sentences()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin beside other work cost a factor of 20
@@ -205,7 +206,7 @@ def _usage_message(error: Exception) -> str | None:
 
 def _end(message: str, code: int) -> None:
     if message:
-        print(message, file=sys.stderr, flush=True)
+        say(message)
     sys.exit(code)
 
 

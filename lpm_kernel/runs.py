@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from lpm_kernel.config import Config
 from lpm_kernel.errors import LpmError
-from lpm_kernel.progress import log_to
+from lpm_kernel.progress import log_to, printable
 from lpm_kernel.workspace import Workspace, now, write_atomically
 
 State = Literal["pending", "running", "done", "failed", "stale"]
@@ -81,7 +81,7 @@ def recording(workspace: Workspace, configs: Mapping[str, Config]) -> Iterator[R
             record.fail()
             if isinstance(error, LpmError):
                 with (record.folder / "log.txt").open("a", encoding="utf-8") as log:
-                    log.write(f"error: {error}\n")
+                    log.write(f"error: {printable(str(error))}\n")
             raise
 
 

@@ -216,12 +216,12 @@ def test_a_llama_server_on_the_path_is_preferred_and_gets_the_flags_that_it_know
 
 
 def test_a_binary_that_dies_of_sigill_is_replaced_and_named(
-    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = fake_llama_server(tmp_path, monkeypatch, deed="os.kill(os.getpid(), 4)")
     with serve(gguf, own(port, engine="auto"), tmp_path / "server.log") as endpoint:
         assert endpoint.engine == "xllamacpp" and ask(endpoint)
-    told = capfd.readouterr().err
+    told = caplog.text
     assert str(path) in told and "SIGILL" in told and "another processor" in told
 
 
@@ -304,19 +304,19 @@ def test_a_model_that_the_server_cannot_load_is_told_with_the_servers_words(
 
 
 def test_a_server_of_the_user_is_used_named_and_not_stopped(
-    gguf: Path, port: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    gguf: Path, port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serve(gguf, own(port), tmp_path / "theirs.log", api_key="") as theirs:
         with answering(None, own(port), tmp_path / "ours.log") as endpoint:
             assert endpoint.base_url == theirs.base_url and not endpoint.ours and endpoint.slots == 3
             assert ask(endpoint)
         assert ask(theirs)
-    assert f"port {port}: model {gguf}" in capfd.readouterr().err
+    assert f"port {port}: model {gguf}" in caplog.text
 
 
 @pytest.mark.parametrize("behaviour", ["stranger", "html", "500", "no-choices"])
 def test_a_stranger_on_the_port_is_told_and_left_alone(
-    gguf: Path, tmp_path: Path, behaviour: str, capfd: pytest.CaptureFixture[str]
+    gguf: Path, tmp_path: Path, behaviour: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
         ScriptedServer(behaviour) as stranger,
@@ -324,7 +324,7 @@ def test_a_stranger_on_the_port_is_told_and_left_alone(
     ):
         assert endpoint.ours and endpoint.base_url != stranger.base_url
         assert ask(endpoint)
-    assert f"port {stranger.port} is taken" in capfd.readouterr().err
+    assert f"port {stranger.port} is taken" in caplog.text
 
 
 def test_a_silent_stranger_is_left_alone_in_seconds(gguf: Path, tmp_path: Path) -> None:
