@@ -7,6 +7,7 @@ The environment variable of `lora_r` of dpo-train is `LPM_DPO_TRAIN_LORA_R`; a c
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Config(BaseModel):
     def recorded(self) -> dict[str, Any]:
         """The settings as JSON values, without the user and password that a URL may hold."""
         values = self.model_dump(mode="json")
-        return {k: USERINFO.sub(r"\1", v) if isinstance(v, str) else v for k, v in values.items()}
+        return {k: shown_url(v) if isinstance(v, str) and "://" in v else v for k, v in values.items()}
 
     @classmethod
     def settings(cls) -> dict[str, FieldInfo]:
@@ -73,6 +74,9 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+HOST_AND_PORT = re.compile(r"(\[[^\]@]*\]|[^:/?#@\[]*)(:[0-9]+)?([/?#]|$)")
+"""How a URL goes on behind user and password."""
 
 
 def secret(variable: str, description: str) -> Any:
@@ -197,6 +201,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or nothing when no known name is close."""
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def shown_url(url: str) -> str:
+    """The URL without user and password, even where an @ or a slash in them is not escaped as it must be."""
+    scheme = "".join(SCHEME.findall(url))
+    rest = url.removeprefix(scheme)
+    while "@" in rest and not HOST_AND_PORT.match(rest):
+        rest = rest.partition("@")[2]
+    return scheme + rest
 
 
 def _shared_keys(kinds: Mapping[str, type[Config]]) -> set[str]:

@@ -1,73 +1,126 @@
-"""What a stage tells the screen: sentences, and progress with the time left. Never a person's text."""
+"""What a stage tells: sentences, by the logger `lpm_kernel`, and progress with the time left. Never a person's text.
 
+Importing it configures nothing: the door calls `show_sentences`, whoever uses the package as a library `logging`.
+"""
+
+import logging
+import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
 
 LINE_EVERY_S = 5.0
 """Where the output is no terminal, a progress line at most this often."""
 REDRAW_EVERY_S = 0.1
+BAR_CHARS = 24
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What steers a terminal or turns the reading direction, and what UTF-8 cannot hold; not tab and line feed."""
+
+logger = logging.getLogger("lpm_kernel")
 
 
-_log: list[TextIO] = []
+def say(text: str) -> None:
+    """One sentence for the person at the screen, and for the run's log."""
+    logger.info(text)
+
+
+def show_sentences() -> None:
+    """From now on, write sentences to standard error, so that standard output stays for results."""
+    if not any(isinstance(handler, _Screen) for handler in logger.handlers):
+        screen = _Screen()
+        screen.setFormatter(_Printable())
+        logger.addHandler(screen)
+    logger.setLevel(logging.INFO)
 
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Write every sentence to a file too, with its time."""
-    with path.open("a", encoding="utf-8") as file:
-        _log.append(file)
-        try:
-            yield
-        finally:
-            _log.remove(file)
+    """Write every sentence to a file too, with the time of day."""
+    handler, level = _LogFile(path, encoding="utf-8"), logger.level
+    handler.setFormatter(_Printable("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    if not logger.isEnabledFor(logging.INFO):
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()
 
 
-def say(text: str) -> None:
-    """One line on standard error, so that standard output stays for results."""
-    print(text, file=sys.stderr, flush=True)
-    for file in _log:
-        print(time.strftime("%H:%M:%S"), text, file=file, flush=True)
+def printable(text: str) -> str:
+    r"""The text with each character that steers a terminal written out, such as `\x1b`."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+class _Screen(logging.Handler):
+    """Standard error as it is at the time; on a terminal, above a progress bar that is under way."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if _on_terminal():
+            _console().out(text, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """A full disk ends the run, as it does everywhere else."""
+        raise
 
 
 class Progress:
-    """Counts to a total; draws `label 12/80 15 % 0:42 left`."""
+    """Counts to a total: `label 12/80 15% 0:42 left`, on a terminal with a bar."""
 
     def __init__(self, label: str, total: int) -> None:
         self.label, self.total, self.done = label, total, 0
-        self._terminal = sys.stderr.isatty()
+        self._bar = _bar(label, total) if _on_terminal() else None
         self._start = self._drawn = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
         """Add to what is done, and redraw when it is time."""
         self.done += count
         now = time.monotonic()
-        if now - self._drawn >= (REDRAW_EVERY_S if self._terminal else LINE_EVERY_S):
+        if now - self._drawn >= (REDRAW_EVERY_S if self._bar else LINE_EVERY_S):
             self._drawn = now
-            self._draw(end="\r" if self._terminal else "\n")
+            self._draw()
 
-    def _draw(self, end: str) -> None:
+    def _draw(self) -> None:
+        if self._bar is None:
+            print(f"  {self.label} {self._told()}", file=sys.stderr, flush=True)
+        else:
+            self._bar.update(self._bar.task_ids[0], completed=self.done, told=self._told(), refresh=True)
+
+    def _told(self) -> str:
         spent_s = time.monotonic() - self._start
         share = self.done / self.total if self.total else 1.0
         left = f"{clock(spent_s / share - spent_s)} left" if 0 < share < 1 else f"in {clock(spent_s)}"
-        clear = "\x1b[2K" if self._terminal else ""
-        print(
-            f"{clear}  {self.label} {self.done}/{self.total} {share:.0%} {left}",
-            end=end,
-            file=sys.stderr,
-            flush=True,
-        )
+        return f"{self.done}/{self.total} {share:.0%} {left}"
 
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Progress]:
     """A Progress whose last line stays on the screen."""
     shown = Progress(label, total)
-    yield shown
-    shown._draw(end="\n")
+    with shown._bar or nullcontext():
+        yield shown
+        shown._draw()
 
 
 def tally(counts: Mapping[str, int]) -> str:
@@ -81,3 +134,29 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _on_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+@cache
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, force_terminal=True)
+
+
+def _bar(label: str, total: int) -> "Bar":
+    """Redrawn by `advance` alone: a thread of its own would run beside training and through every fork."""
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("  {task.description}", markup=False),
+        BarColumn(BAR_CHARS, complete_style="green", finished_style="green"),
+        TextColumn("{task.fields[told]}", markup=False),
+    )
+    bar = Bar(*columns, console=_console(), auto_refresh=False, redirect_stdout=False)
+    bar.add_task(label, total=total, told=f"0/{total}")
+    return bar

@@ -171,7 +171,7 @@ def test_only_what_a_unicode_normal_form_changes_is_not_compared(
 
 
 def test_the_report_counts_only_what_was_compared(
-    exported: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    exported: Path, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = reference_of(model)
     first, *rest = whole.prompts
@@ -183,7 +183,7 @@ def test_the_report_counts_only_what_was_compared(
             report = check(tmp_path / "log")
             assert (report["prompts_compared"], report["tokens_equal"]) == (1, 1.0)
             assert report["prompts_normalized"] == len(whole.prompts) - 1
-            assert f"token ids of 1 of {len(whole.prompts)} prompts" in capsys.readouterr().err
+            assert f"token ids of 1 of {len(whole.prompts)} prompts" in caplog.text
         else:
             with pytest.raises(DataError, match="no prompt's token ids could be compared"):
                 check(tmp_path / "log")

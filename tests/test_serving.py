@@ -21,7 +21,10 @@ from lpm_kernel.records import Message
 from lpm_kernel.serving import child as process
 from lpm_kernel.serving import engines, listener, probe
 from lpm_kernel.serving.client import ChatClient, Completion
-from lpm_kernel.serving.own_server import Endpoint, ServingConfig, answering, serve, serve_forever
+from lpm_kernel.serving.connect import connect
+from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
+from lpm_kernel.serving.http import UnansweredError, fetch_json
+from lpm_kernel.serving.own_server import serve, serve_forever
 
 QUESTION = [Message(role="user", content="Where does Ada live?")]
 FAKE = """#!{python}
@@ -38,7 +41,8 @@ os.execv(sys.executable, [sys.executable, *child])
 PARENT = """
 import sys, time
 from pathlib import Path
-from lpm_kernel.serving.own_server import ServingConfig, serve
+from lpm_kernel.serving.endpoint import ServingConfig
+from lpm_kernel.serving.own_server import serve
 with serve(Path(sys.argv[1]), ServingConfig(engine="xllamacpp", port=int(sys.argv[2])), Path(sys.argv[3])) as endpoint:
     print(endpoint.pid, flush=True)
     time.sleep(60)
@@ -161,10 +165,10 @@ def test_a_death_behind_a_foreign_error_is_told_too(gguf: Path, port: int, tmp_p
 
 def test_the_key_is_needed_and_stands_on_no_command_line(gguf: Path, port: int, tmp_path: Path) -> None:
     with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
-        with pytest.raises(probe.UnansweredError, match="401"):
-            probe.fetch_json(f"{endpoint.base_url}/models")
-        with pytest.raises(probe.UnansweredError, match="401"):
-            probe.fetch_json(f"{endpoint.base_url}/models", api_key="wrong")
+        with pytest.raises(UnansweredError, match="401"):
+            fetch_json(f"{endpoint.base_url}/models")
+        with pytest.raises(UnansweredError, match="401"):
+            fetch_json(f"{endpoint.base_url}/models", api_key="wrong")
         assert probe.listed_models(endpoint.base_url, endpoint.api_key)
         assert endpoint.api_key not in Path(f"/proc/{endpoint.pid}/cmdline").read_text()
     assert endpoint.api_key not in repr(endpoint) + (tmp_path / "server.log").read_text()
@@ -216,12 +220,12 @@ def test_a_llama_server_on_the_path_is_preferred_and_gets_the_flags_that_it_know
 
 
 def test_a_binary_that_dies_of_sigill_is_replaced_and_named(
-    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = fake_llama_server(tmp_path, monkeypatch, deed="os.kill(os.getpid(), 4)")
     with serve(gguf, own(port, engine="auto"), tmp_path / "server.log") as endpoint:
         assert endpoint.engine == "xllamacpp" and ask(endpoint)
-    told = capfd.readouterr().err
+    told = caplog.text
     assert str(path) in told and "SIGILL" in told and "another processor" in told
 
 
@@ -304,26 +308,26 @@ def test_a_model_that_the_server_cannot_load_is_told_with_the_servers_words(
 
 
 def test_a_server_of_the_user_is_used_named_and_not_stopped(
-    gguf: Path, port: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    gguf: Path, port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serve(gguf, own(port), tmp_path / "theirs.log", api_key="") as theirs:
-        with answering(None, own(port), tmp_path / "ours.log") as endpoint:
+        with connect(None, own(port), tmp_path / "ours.log") as endpoint:
             assert endpoint.base_url == theirs.base_url and not endpoint.ours and endpoint.slots == 3
             assert ask(endpoint)
         assert ask(theirs)
-    assert f"port {port}: model {gguf}" in capfd.readouterr().err
+    assert f"port {port}: model {gguf}" in caplog.text
 
 
 def test_a_server_with_other_weights_is_told_and_asked_nothing(
-    gguf: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    gguf: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = write_tiny_gguf(tmp_path / "other.gguf", seed=1)
     with (
         ScriptedServer(model_path=str(other)) as theirs,
-        answering(gguf, own(theirs.port), tmp_path / "server.log") as endpoint,
+        connect(gguf, own(theirs.port), tmp_path / "server.log") as endpoint,
     ):
         assert endpoint.ours and endpoint.base_url != theirs.base_url and theirs.calls == []
-    told = [line for line in capfd.readouterr().err.splitlines() if "other weights" in line]
+    told = [line for line in caplog.messages if "other weights" in line]
     assert len(told) == 1 and str(other) in told[0] and "--endpoint" in told[0]
 
 
@@ -334,13 +338,13 @@ def test_a_server_started_before_its_file_was_made_anew_serves_other_weights(
     write_tiny_gguf(served, seed=1)
     os.utime(served, (time.time() - 9, time.time() - 9))
     with serve(served, own(port), tmp_path / "theirs.log", api_key=""):
-        with answering(served, own(port), tmp_path / "ours.log") as same:
+        with connect(served, own(port), tmp_path / "ours.log") as same:
             assert not same.ours
         time.sleep(0.02)
         gguf_now = write_tiny_gguf(tmp_path / "new.gguf", seed=2)
         os.utime(gguf_now, (time.time() + 1, time.time() + 1))
         gguf_now.rename(served)
-        with answering(served, own(port), tmp_path / "ours.log") as endpoint:
+        with connect(served, own(port), tmp_path / "ours.log") as endpoint:
             assert endpoint.ours
 
 
@@ -358,42 +362,42 @@ def test_a_server_of_unknown_weights_is_used_and_that_is_said(
 ) -> None:
     with (
         ScriptedServer() as server,
-        answering(gguf, own(server.port), tmp_path / "server.log") as endpoint,
+        connect(gguf, own(server.port), tmp_path / "server.log") as endpoint,
     ):
         assert (endpoint.base_url, endpoint.weights_sha256) == (server.base_url, "")
-    assert "cannot be seen" in capfd.readouterr().err
+    assert "cannot be seen" in caplog.text
 
 
 def test_no_key_goes_to_a_server_that_was_not_asked_for(
-    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("LPM_ENDPOINT_KEY", "theirs")
     with (
         ScriptedServer(api_key="theirs") as locked,
-        answering(gguf, own(locked.port), tmp_path / "server.log") as endpoint,
+        connect(gguf, own(locked.port), tmp_path / "server.log") as endpoint,
     ):
         assert endpoint.ours and locked.calls == []
-    assert f"--endpoint {locked.base_url}" in capfd.readouterr().err
+    assert f"--endpoint {locked.base_url}" in caplog.text
 
 
 @pytest.mark.parametrize("behaviour", ["stranger", "html", "500", "no-choices"])
 def test_a_stranger_on_the_port_is_told_and_left_alone(
-    gguf: Path, tmp_path: Path, behaviour: str, capfd: pytest.CaptureFixture[str]
+    gguf: Path, tmp_path: Path, behaviour: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
         ScriptedServer(behaviour) as stranger,
-        answering(gguf, own(stranger.port), tmp_path / "server.log") as endpoint,
+        connect(gguf, own(stranger.port), tmp_path / "server.log") as endpoint,
     ):
         assert endpoint.ours and endpoint.base_url != stranger.base_url
         assert ask(endpoint)
-    assert f"port {stranger.port} is taken" in capfd.readouterr().err
+    assert f"port {stranger.port} is taken" in caplog.text
 
 
 def test_a_silent_stranger_is_left_alone_in_seconds(gguf: Path, tmp_path: Path) -> None:
     start = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        with answering(gguf, own(port), tmp_path / "server.log") as endpoint:
+        with connect(gguf, own(port), tmp_path / "server.log") as endpoint:
             assert endpoint.ours
     assert time.monotonic() - start < 8
 
@@ -404,7 +408,7 @@ def test_a_configured_endpoint_comes_first(
     monkeypatch.setenv("LPM_ENDPOINT_KEY", "theirs")
     with (
         ScriptedServer(api_key="theirs", slots=5) as server,
-        answering(gguf, own(port, endpoint=f"{server.base_url}/"), tmp_path / "server.log") as endpoint,
+        connect(gguf, own(port, endpoint=f"{server.base_url}/"), tmp_path / "server.log") as endpoint,
     ):
         assert (endpoint.base_url, endpoint.model, endpoint.slots) == (server.base_url, "scripted", 5)
         assert ask(endpoint)
@@ -423,12 +427,12 @@ def test_a_configured_endpoint_that_fails_is_no_reason_to_ask_another(
 ) -> None:
     with ScriptedServer(api_key="secret") as locked:
         config = own(port, endpoint=locked.base_url if url == "locked" else url)
-        with pytest.raises(error, match=told), answering(gguf, config, tmp_path / "server.log"):
+        with pytest.raises(error, match=told), connect(gguf, config, tmp_path / "server.log"):
             pytest.fail("it answered")
 
 
 def test_nothing_to_ask_and_nothing_to_serve_is_told(port: int, tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match="--endpoint"), answering(None, own(port), tmp_path / "server.log"):
+    with pytest.raises(MissingInputError, match="--endpoint"), connect(None, own(port), tmp_path / "server.log"):
         pytest.fail("there is nothing")
 
 

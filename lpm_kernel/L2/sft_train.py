@@ -53,6 +53,7 @@ def run(
     longer finite.
     """
     from lpm_kernel.models.loading import check_base, load_tokenizer, quiet_libraries
+    from lpm_kernel.training.callbacks import shown_progress
     from lpm_kernel.training.checkpoints import binding_of, last_valid
     from lpm_kernel.training.saving import save_adapter, save_full_model
 
@@ -68,7 +69,8 @@ def run(
         say(f"SFT continues from {checkpoint.name}")
 
     trainer = _trainer(config, base_model_path, features, tokenizer, work_path, binding)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    with shown_progress(trainer):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     save = save_adapter if config.mode == "lora" else save_full_model
     adapter_path.mkdir(parents=True, exist_ok=True)
     write_json(adapter_path / "training_log.json", trainer.state.log_history)

@@ -18,6 +18,7 @@ from lpm_kernel.commands.pipeline import pipeline
 from lpm_kernel.commands.run import run_app
 from lpm_kernel.commands.serve import serve
 from lpm_kernel.errors import LpmError, UsageError, from_os_error
+from lpm_kernel.progress import say, show_sentences
 
 app = typer.Typer(
     cls=Group,
@@ -50,6 +51,7 @@ def lpm(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: errors become one message and a sysexits code, signals 128 + their number."""
     signal.signal(signal.SIGTERM, _terminate)
+    show_sentences()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin beside other work cost a factor of 20
@@ -92,7 +94,7 @@ def _usage_message(error: Exception) -> str | None:
 
 def _end(message: str, code: int) -> None:
     if message:
-        print(message, file=sys.stderr, flush=True)
+        say(message)
     sys.exit(code)
 
 

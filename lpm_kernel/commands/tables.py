@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -132,10 +133,7 @@ def show_verdict(workspace: Workspace, as_json: bool) -> None:
 def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
     """What the doctor found."""
     if as_json:
-        rows = [
-            {"what": f.what, "found": f.found, "fine": f.fine, "blocks": _blocks(f), "cure": f.cure} for f in findings
-        ]
-        _print_json({"findings": rows})
+        _print_json({"findings": [asdict(finding) | {"blocks": _blocks(finding)} for finding in findings]})
         return
     table = _table("", "what", "found", "cure")
     for finding in findings:

@@ -11,18 +11,17 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
-from lpm_kernel.config import ENVIRONMENT, secret
+from lpm_kernel.config import ENVIRONMENT, secret, shown_url
 from lpm_kernel.errors import Finding, PermissionDeniedError
 from lpm_kernel.judges.base import JudgeKind, JudgingSettings, Opinion, Question
 from lpm_kernel.progress import say
 from lpm_kernel.records import Message, Outcome, without_surrogates
 from lpm_kernel.serving.client import ChatClient
 from lpm_kernel.serving.endpoint import Endpoint
-from lpm_kernel.serving.probe import on_loopback
+from lpm_kernel.serving.http import host_of, on_loopback
 
 OPENAI = "https://api.openai.com/v1"
 TEMPLATE_VERSION = 1
@@ -74,7 +73,7 @@ async def open_pairwise(config: PairwiseSettings) -> AsyncIterator["PairwiseJudg
     preflight(config).refuse()
     base_url = config.judge_base_url or OPENAI
     leaving = "nothing leaves this machine" if on_loopback(base_url) else "questions, answers and the bio go there"
-    say(f"judge: {config.judge_model} at {urlsplit(base_url).hostname}; {leaving}")
+    say(f"judge: {config.judge_model} at {host_of(base_url)}; {leaving}")
     endpoint = Endpoint(
         base_url=base_url, api_key=config.judge_api_key, model=config.judge_model, slots=1, engine="judge", ours=False
     )
@@ -106,8 +105,8 @@ def preflight(config: PairwiseSettings) -> Finding:
 
 def place_of(base_url: str) -> str:
     """Host, port and path of an endpoint: which judge it is, without a password."""
-    parts = urlsplit(base_url)
-    return parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
+    place = shown_url(base_url).split("://", 1)[-1]
+    return re.split(r"[?#]", place)[0].rstrip("/")
 
 
 SPELLINGS: dict[str, Outcome] = {

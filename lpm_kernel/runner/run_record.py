@@ -10,7 +10,7 @@ from typing import Literal
 from lpm_kernel.config import Config
 from lpm_kernel.errors import DataError, LpmError, MissingInputError
 from lpm_kernel.files import read_record, write_atomically
-from lpm_kernel.progress import log_to, say
+from lpm_kernel.progress import log_to, printable, say
 from lpm_kernel.records import Record
 from lpm_kernel.workspace.lock import is_locked
 from lpm_kernel.workspace.manifest import now
@@ -87,7 +87,7 @@ def recording(workspace: Workspace, configs: Mapping[str, Config], demo: bool) -
             record.fail()
             if isinstance(error, LpmError):
                 with (record.folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as log:
-                    log.write(f"error: {error}\n")
+                    log.write(f"error: {printable(str(error))}\n")
             raise
 
 

@@ -14,10 +14,10 @@ def best_gguf(workspace: Workspace) -> Path:
     new, old = workspace.find("dpo_lpm.gguf"), workspace.find("lpm.gguf")
     evaluation = workspace.find("evaluation.json")
     manifest = workspace.manifest(evaluation) if evaluation else None
-    if new and evaluation and manifest and manifest.inputs.get("after_gguf_path") == workspace.digest(new):
-        if read_record(evaluation, Evaluation).decision == "promote":
-            say(f"serving the promoted model {new}")
-            return new
+    judged = new and evaluation and manifest and manifest.inputs.get("after_gguf_path") == workspace.digest(new)
+    if new and evaluation and judged and read_record(evaluation, Evaluation).decision == "promote":
+        say(f"serving the promoted model {new}")
+        return new
     if old is None:
         raise MissingInputError(f"{workspace.place('lpm.gguf')} is not there; run lpm pipeline, or give --model PATH")
     say(f"serving the SFT model {old}: no evaluation promotes a newer one")

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
+from lpm_kernel.config import shown_url
 from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.progress import say
-from lpm_kernel.records import Message
+from lpm_kernel.records import Message, without_surrogates
 from lpm_kernel.serving.endpoint import Endpoint
-from lpm_kernel.serving.probe import on_loopback
+from lpm_kernel.serving.http import on_loopback
 
 if TYPE_CHECKING:
     from openai import APIStatusError
@@ -37,12 +37,14 @@ CONCESSIONS = {
 }
 """What an endpoint may not know -> how its refusal names it."""
 UNNAMED_SUSPECTS = ("response_format", "n")
-SURROGATE = re.compile(r"[\ud800-\udfff]")
-"""Half of an escaped UTF-16 pair: JSON may hold it, UTF-8 cannot."""
 
 
 class RefusedError(ServiceError):
     """The server works, but does not take this request, such as a prompt longer than its context."""
+
+    def __init__(self, message: str, status: int, body: str) -> None:
+        super().__init__(message)
+        self.status, self.body = status, body
 
 
 class _TryAgainError(Exception):
@@ -72,7 +74,8 @@ class ChatClient:
         self._endpoint, self._timeout_s, self._attempts = endpoint, timeout_s, attempts
         self._in_flight = asyncio.Semaphore(max_in_flight)
         self._without: frozenset[str] = frozenset()
-        self._shown_url = _without_userinfo(endpoint.base_url)
+        self._shown_url = shown_url(endpoint.base_url)
+        self._key = endpoint.api_key.get_secret_value()
 
     @property
     def structured(self) -> bool:
@@ -87,7 +90,7 @@ class ChatClient:
         )
         self._openai = openai.AsyncOpenAI(
             base_url=self._endpoint.base_url,
-            api_key=self._endpoint.api_key or "none",
+            api_key=self._key or "none",
             max_retries=0,
             http_client=http,
         )
@@ -136,7 +139,7 @@ class ChatClient:
             try:
                 found = await self._insist(_trimmed(request, without))
             except RefusedError as refusal:
-                suspect = next((s for s in _suspects(str(refusal)) if s in request and s not in without), None)
+                suspect = next((s for s in _suspects(refusal.body) if s in request and s not in without), None)
                 if suspect is None:
                     raise
                 without |= {suspect}
@@ -198,14 +201,14 @@ class ChatClient:
                 f"{self._shown_url} refused the key (HTTP {status}); put the right {self._endpoint.key_name} "
                 "into the environment or .env"
             )
-        told = self._redacted(f"HTTP {status}: {error.response.text}")
+        body = error.response.text
+        told = self._redacted(f"HTTP {status}: {body}")
         if status in AGAIN or status >= 500:
             return _TryAgainError(told, _retry_after_s(error.response.headers.get("retry-after")))
-        return RefusedError(f"{self._shown_url} refused the request: {told}")
+        return RefusedError(f"{self._shown_url} refused the request: {told}", status, body)
 
     def _redacted(self, text: str) -> str:
-        key = self._endpoint.api_key
-        return " ".join((text.replace(key, "***") if key else text).split())[:EXCERPT_CHARS]
+        return " ".join((text.replace(self._key, "***") if self._key else text).split())[:EXCERPT_CHARS]
 
 
 def _completions(raw: bytes) -> list[Completion]:
@@ -226,11 +229,11 @@ def _text(content: object) -> str:
         content = "".join([part["text"] for part in content if part.get("type", "text") == "text"])
     if not isinstance(content, str | None):
         raise TypeError(f"content is {type(content).__name__}, expected a string or a list of parts")
-    return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", content or "")
+    return without_surrogates(content or "")
 
 
 def _reason(told: object) -> str:
-    return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", told) if isinstance(told, str) and told else "unknown"
+    return without_surrogates(told) if isinstance(told, str) and told else "unknown"
 
 
 def _trimmed(request: dict[str, Any], without: frozenset[str]) -> dict[str, Any]:
@@ -263,9 +266,3 @@ def _retry_after_s(value: str | None) -> float | None:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError):
         return None
-
-
-def _without_userinfo(url: str) -> str:
-    """The URL as it may be shown: a password in it is a secret."""
-    host = urlsplit(url).netloc
-    return url.replace(host, host.rpartition("@")[2], 1)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lpm_kernel.config import shown_url
 from lpm_kernel.errors import ServiceError
 from lpm_kernel.serving.endpoint import Endpoint
-from lpm_kernel.serving.probe import UnansweredError, fetch_json, root_of
+from lpm_kernel.serving.http import UnansweredError, fetch_json, root_of
 
 TIMEOUT_S = 600.0
 TOP = 10
@@ -59,4 +60,4 @@ class ControlRoutes:
             return fetch_json(self._root + route, api_key=self._endpoint.api_key, body=body, timeout_s=TIMEOUT_S)
         except UnansweredError as error:
             trouble = self._endpoint.trouble() or "see the log of the server, and start again"
-            raise ServiceError(f"{self._root}{route}: {error}; {trouble}") from None
+            raise ServiceError(f"{shown_url(self._root)}{route}: {error}; {trouble}") from None

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lpm_kernel.progress import progress
 
@@ -45,7 +45,8 @@ async def map_in_order(
                         break
                 if not window:
                     return
-                await asyncio.wait([window[0], failed], return_when=asyncio.FIRST_COMPLETED)
+                oldest: set[asyncio.Future[Any]] = {window[0], failed}
+                await asyncio.wait(oldest, return_when=asyncio.FIRST_COMPLETED)
                 if failed.done():
                     failed.result()
                 yield window.popleft().result()

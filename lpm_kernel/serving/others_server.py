@@ -6,11 +6,13 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from lpm_kernel.config import shown_url
 from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.files import file_sha256
 from lpm_kernel.progress import say
 from lpm_kernel.serving import listener, probe
 from lpm_kernel.serving.endpoint import ENDPOINT_KEY, Endpoint, ServingConfig
+from lpm_kernel.serving.http import NO_KEY, UnansweredError, fetch_json, root_of
 
 POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
@@ -18,23 +20,23 @@ SMOKE_TIMEOUT_S = 60.0
 GREETING_WAITS_S = (0.5, 1.0, 2.0, 4.0)
 """Waits between the attempts to greet a configured endpoint that is busy."""
 BUSY = frozenset({408, 425, 429, 502, 503, 504})
-NO_KEY = SecretStr("")
 
 
 def configured(config: ServingConfig) -> Endpoint:
     base_url = config.endpoint.rstrip("/")
     try:
         endpoint = _identify_patiently(base_url, config)
-    except probe.UnansweredError as error:
+    except UnansweredError as error:
         if error.status in (401, 403):
             raise PermissionDeniedError(
-                f"{base_url} refused the key (HTTP {error.status}): set {ENDPOINT_KEY} in the environment or .env"
+                f"{shown_url(base_url)} refused the key (HTTP {error.status}): "
+                f"set {ENDPOINT_KEY} in the environment or .env"
             ) from None
         raise ServiceError(
-            f"endpoint {base_url} does not answer as an OpenAI-compatible chat server: {error}; "
+            f"endpoint {shown_url(base_url)} does not answer as an OpenAI-compatible chat server: {error}; "
             "check --endpoint (it mostly ends in /v1) and that the server runs"
         ) from None
-    say(f"asking {endpoint.model} at {base_url}, as configured")
+    say(f"asking {endpoint.model} at {shown_url(base_url)}, as configured")
     return endpoint
 
 
@@ -56,7 +58,7 @@ def on_port(config: ServingConfig, gguf_path: Path | None) -> Endpoint | None:
             )
             return None
         endpoint = _identify(base_url, config, engine="server on the port", key=NO_KEY)
-    except probe.UnansweredError as error:
+    except UnansweredError as error:
         cure = f"; if it is your model server: --endpoint {base_url}, and its key as {ENDPOINT_KEY}"
         say(
             f"port {config.port} is taken by something that is no usable chat server ({error})"
@@ -78,7 +80,7 @@ def _identify_patiently(base_url: str, config: ServingConfig) -> Endpoint:
     for wait_s in GREETING_WAITS_S:
         try:
             return _identify(base_url, config, engine="endpoint", key=key)
-        except probe.UnansweredError as error:
+        except UnansweredError as error:
             if error.status not in BUSY:
                 raise
             time.sleep(wait_s)
@@ -105,8 +107,8 @@ def _wait_while_loading(base_url: str, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            probe.fetch_json(f"{probe.root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
-        except probe.UnansweredError as error:
+            fetch_json(f"{root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
+        except UnansweredError as error:
             if error.status == 0:
                 raise
             if error.status == 503:

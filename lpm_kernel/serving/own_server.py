@@ -18,6 +18,7 @@ from lpm_kernel.serving import engines, probe
 from lpm_kernel.serving.child import Child, clean_environment
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.engines.base import Launch, Program
+from lpm_kernel.serving.http import UnansweredError, fetch_json, root_of
 
 POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
@@ -138,7 +139,7 @@ def _proven(child: Child, start: _Start) -> Endpoint:
         raise _FailedStartError(f"port {start.launch.port} answers for {served!r}, not for {start.launch.gguf_path}")
     try:
         probe.answers_chat(base_url, start.key, served, SMOKE_TIMEOUT_S)
-    except probe.UnansweredError as error:
+    except UnansweredError as error:
         raise _FailedStartError(child.trouble(DEATH_NOTICE_S) or f"{error}; {child.log_end()}") from None
     name = start.launch.gguf_path.name
     return Endpoint(
@@ -160,8 +161,8 @@ def _wait_until_healthy(child: Child, base_url: str, timeout_s: float) -> None:
         if trouble := child.trouble():
             raise _FailedStartError(trouble)
         try:
-            probe.fetch_json(f"{probe.root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
-        except probe.UnansweredError:
+            fetch_json(f"{root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
+        except UnansweredError:
             time.sleep(POLL_S)
         else:
             return

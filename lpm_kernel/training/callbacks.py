@@ -39,6 +39,11 @@ class ShowProgress(TrainerCallback):
         self.stack.close()
 
 
+def shown_progress(trainer: Any) -> ExitStack:
+    """The trainer's progress line, to be held while it trains: an error or Ctrl-C ends it too."""
+    return next(c.stack for c in trainer.callback_handler.callbacks if isinstance(c, ShowProgress))
+
+
 def silence(trainer: Any) -> None:
     """Take away the callback that prints each log entry to standard output."""
     trainer.remove_callback(PrinterCallback)

@@ -67,6 +67,7 @@ def run(
     figure is no longer finite.
     """
     from lpm_kernel.models.loading import check_base, load_tokenizer, quiet_libraries
+    from lpm_kernel.training.callbacks import shown_progress
     from lpm_kernel.training.checkpoints import binding_of, last_valid
     from lpm_kernel.training.saving import save_adapter
 
@@ -86,7 +87,8 @@ def run(
     checkpoint = last_valid(work_path, binding)
     if checkpoint is not None:
         say(f"DPO continues from {checkpoint.name}")
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    with shown_progress(trainer):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     adapter_path.mkdir(parents=True, exist_ok=True)
     write_json(adapter_path / "training_log.json", trainer.state.log_history)
     save_adapter(trainer.model, adapter_path, base_model_path)

@@ -89,7 +89,10 @@ def pair_of(prompt: Prompt, evidence: Evidence) -> PreferencePair:
     """The pair that a prompt's evidence gave; it must have given one."""
     chosen, rejected = _chosen(evidence)
     return PreferencePair(
-        messages=prompt.messages, chosen=evidence.answers[chosen].text, rejected=evidence.answers[rejected].text
+        messages=prompt.messages,
+        chosen=evidence.answers[chosen].text,
+        rejected=evidence.answers[rejected].text,
+        confidence=1.0,
     )
 
 

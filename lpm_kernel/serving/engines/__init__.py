@@ -1,4 +1,4 @@
-"""The engines that serve a GGUF, in the order in which they are tried. A new one is one file, and one line of ENGINES."""
+"""The engines that serve a GGUF, in the order in which they are tried. A new one is one file and one line here."""
 
 from lpm_kernel.serving.engines import llama_server, xllamacpp
 from lpm_kernel.serving.engines.base import Find, Program
