@@ -17,6 +17,7 @@ from lpm_kernel.workspace import ARTIFACTS, Workspace
 
 PACKAGE = ROOT / "lpm_kernel"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "openai", "sacrebleu", "jinja2", "gguf"}
+HEAVY |= {"matplotlib"}
 FLOORS = [
     {"records", "config", "workspace", "journal", "errors", "hashing", "progress", "by_path", "disk"},
     {"preferences", "judges", "serving", "training"},
