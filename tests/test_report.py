@@ -14,7 +14,7 @@ from test_gate import trial
 from lpm_kernel.L2.charts import Line, line_chart
 from lpm_kernel.L2.gate import GateConfig, Trial, summarise
 from lpm_kernel.L2.report import points, write_report
-from lpm_kernel.records import Answer
+from lpm_kernel.records import Answer, Outcome
 
 TRAIN, HELD_OUT = "rewards/margins", "eval_rewards/margins"
 LOG = [{"step": n, TRAIN: n / 10} for n in range(1, 41)] + [{"step": n, HELD_OUT: n / 20} for n in (20, 40)]
@@ -124,3 +124,21 @@ def test_what_is_said_does_not_change_the_elements(text: str, tmp_path: Path) ->
     verdicts = [calm.verdicts[0].model_copy(update={"reason": text})]
     hostile = replace(calm, prompt=prompt, before=said, after=said, verdicts=verdicts)
     assert Tags(page(tmp_path, [hostile])).all == Tags(page(tmp_path, [calm])).all
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        ("second", ["better: 1 won, 0 lost", "before · lost", "after · won"]),
+        ("first", ["worse: 0 won, 1 lost", "before · won", "after · lost"]),
+        ("tie", ["even: 0 won, 0 lost", "after · tie"]),
+        ("failed", ["even: 0 won, 0 lost", "after · no verdict"]),
+    ],
+)
+def test_an_outcome_is_told_in_words(outcome: Outcome, words: list[str], tmp_path: Path) -> None:
+    text = page(tmp_path, [trial(0, outcome)])
+    assert [word for word in words if word not in text] == []
+
+
+def test_a_figure_that_is_not_known_is_a_dash(tmp_path: Path) -> None:
+    assert page(tmp_path, []).count("– → –") == 3  # noqa: RUF001

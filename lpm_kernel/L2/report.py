@@ -31,6 +31,7 @@ def write_report(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.0%}"  # noqa: RUF001
     environment.filters["signed"] = lambda value: "–" if value is None else f"{value:+.2f}"  # noqa: RUF001
+    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.2f}"  # noqa: RUF001
     text = (resources.files("lpm_kernel.L2") / "report.html.jinja").read_text(encoding="utf-8")
     page = environment.from_string(text).render(
         evaluation=evaluation,
