@@ -18,6 +18,7 @@ from lpm_kernel.workspace.places import ARTIFACTS, Workspace
 PACKAGE = ROOT / "lpm_kernel"
 HEAVY = {
     "requests",
+    "matplotlib",
     "torch",
     "transformers",
     "trl",
