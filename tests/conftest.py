@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from lpm_kernel import chain
 from lpm_kernel.commands.app import app
 from lpm_kernel.config import Config
 from lpm_kernel.pipeline import Step
+from lpm_kernel.runner import run
 from lpm_kernel.serving.probe import any_free_port
 from lpm_kernel.workspace.places import Workspace
 
@@ -110,7 +110,7 @@ def take(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Take:
         orders.append(Order(step, configs[step.name], paths))
 
     def call(*arguments: str) -> Order:
-        monkeypatch.setattr(chain, "run_one", note)
+        monkeypatch.setattr(run, "run_one", note)
         CliRunner().invoke(app, ["run", *arguments, "--workspace", str(workspace.root)], catch_exceptions=False)
         return orders.pop()
 

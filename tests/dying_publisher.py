@@ -10,19 +10,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lpm_kernel.workspace.lock import lock
+from lpm_kernel.workspace.manifest import Manifest
 from lpm_kernel.workspace.places import Workspace
+from lpm_kernel.workspace.publish import building
+from lpm_kernel.workspace.publish import publish as publish_drafts
 
 NAMES = ("prompts", "lpm.gguf", "adapter", "fidelity")
-BIRTH = {
-    "step": "test",
-    "making": "m",
-    "config": {},
-    "flags": [],
-    "inputs": {},
-    "seconds": 0.0,
-    "made_at": "",
-    "versions": {},
-}
+MANIFEST = Manifest(
+    step="test",
+    making="m1",
+    config={},
+    flags=(),
+    inputs={},
+    files={},
+    seconds=1.0,
+    made_at="2026-11-21T00:00:00Z",
+    versions={},
+)
 CALLS = ("fsync", "unlink", "rename", "rmdir", "mkdir")
 
 
@@ -30,10 +35,10 @@ def publish(root: Path, text: str) -> None:
     """Four artifacts, one of them a folder, as a step publishes its outputs."""
     workspace = Workspace(root)
     places = {name: workspace.place(name) for name in NAMES}
-    with lock(workspace), workspace.building(places) as drafts:
+    with lock(workspace), building(places) as drafts:
         for name, draft in drafts.items():
             _write(name, draft, f"{text} {name}")
-        workspace.publish(drafts, places, BIRTH)
+        publish_drafts(workspace, drafts, places, MANIFEST)
 
 
 def put(root: Path, text: str) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from scripted_server import BEHAVIOURS, Call, Reply, ScriptedServer, first_then, model, refuse
 
 from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.records import Message
-from lpm_kernel.serving import client
-from lpm_kernel.serving import own_server as llama_cpp
+from lpm_kernel.serving import client, others_server
 from lpm_kernel.serving.client import ChatClient, Completion, RefusedError
+from lpm_kernel.serving.connect import connect
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 
 KEY = "sk-canary-4f1b"
@@ -36,7 +37,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
 
 def with_client(base_url: str, talk: Callable[[ChatClient], Any], **more: Any) -> Any:
     """Run one conversation with a client of its own."""
-    endpoint = Endpoint(base_url, KEY, "scripted", 4, "scripted", ours=False, key_name="THE_KEY")
+    endpoint = Endpoint(base_url, SecretStr(KEY), "scripted", 4, "scripted", ours=False, key_name="THE_KEY")
     settings = {"timeout_s": 1.0, "max_in_flight": 4, "attempts": 3, **more}
 
     async def run() -> Any:
@@ -201,13 +202,13 @@ def test_a_finish_reason_that_is_no_word_is_unknown(reason: Any) -> None:
 def test_an_endpoint_that_is_busy_at_the_greeting_is_greeted_again(
     status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llama_cpp, "GREETING_WAITS_S", (0.01, 0.01))
+    monkeypatch.setattr(others_server, "GREETING_WAITS_S", (0.01, 0.01))
     for times, works in ((2, True), (9, False)):
         with ScriptedServer(first_then(refuse(status, "busy"), times)) as own:
             config = ServingConfig(endpoint=own.base_url)
             with (
                 nullcontext() if works else pytest.raises(ServiceError, match=str(status)),
-                llama_cpp.answering(None, config, tmp_path / "log") as endpoint,
+                connect(None, config, tmp_path / "log") as endpoint,
             ):
                 assert endpoint.model == own.model
             assert len(own.calls) == 3

@@ -24,7 +24,7 @@ from scripted_server import (
 
 from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
 from lpm_kernel.files import read_jsonl, write_jsonl
-from lpm_kernel.judges import asking as judging
+from lpm_kernel.judges import pairwise
 from lpm_kernel.L2 import prepare_data
 from lpm_kernel.L2.dpo.dpo_data import StageConfig, run
 from lpm_kernel.L2.dpo.utils import read_pairs
@@ -39,9 +39,8 @@ Synthesise = Callable[..., Made]
 
 
 @pytest.fixture
-def synthesise(tmp_path: Path, merged_path: Path, bio_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthesise:
+def synthesise(tmp_path: Path, merged_path: Path, bio_path: Path) -> Synthesise:
     """Run the stage on 20 prompts; model and judge by their behaviours' names."""
-    monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
     prompts, _ = read_items(merged_path, prepare_data.StageConfig())
     write_jsonl(tmp_path / "prompts", prompts)
 
@@ -50,6 +49,7 @@ def synthesise(tmp_path: Path, merged_path: Path, bio_path: Path, monkeypatch: p
             "judge_base_url": server.url(judge),
             "endpoint": server.url(model) if model else server.base_url,
             "answer_timeout_s": 5,
+            "judge_api_key": "secret-key",
         }
         settings |= more
         made = {f"{n}_path": tmp_path / n for n in ("full", "direct", "verdicts", "account")}
@@ -281,14 +281,13 @@ def test_another_endpoint_on_the_host_or_another_length_is_another_judge(
     ],
 )
 def test_a_judge_is_its_place_without_a_password(first: str, second: str, same: bool) -> None:
-    assert "pw" not in judging.place_of(first)
-    assert (judging.place_of(first) == judging.place_of(second)) is same
+    assert "pw" not in pairwise.place_of(first)
+    assert (pairwise.place_of(first) == pairwise.place_of(second)) is same
 
 
-def test_no_key_is_refused_before_anything_is_asked(synthesise: Synthesise, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY")
+def test_no_key_is_refused_before_anything_is_asked(synthesise: Synthesise) -> None:
     with ScriptedServer() as server, pytest.raises(PermissionDeniedError, match=r"OPENAI_API_KEY.*--judge reference"):
-        synthesise(server, judge_base_url="")
+        synthesise(server, judge_base_url="", judge_api_key="")
     assert not [c for c in server.calls if c.behaviour == "model" and c.n > 1]
 
 

@@ -13,14 +13,17 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
-from lpm_kernel.errors import DataError, LpmError, MissingInputError
+from lpm_kernel.errors import DataError, LpmError, MissingInputError, ServiceError
 from lpm_kernel.export import converter, pre_tokenizer
 from lpm_kernel.export.completeness import check_gguf
+from lpm_kernel.export.fidelity import Trained
 from lpm_kernel.export.hostile_texts import HOSTILE
 from lpm_kernel.export.trained_answers import render_prompt
 from lpm_kernel.files import write_jsonl
 from lpm_kernel.L2 import export_gguf
 from lpm_kernel.L2.export_gguf import StageConfig
+from lpm_kernel.models.folder import weight_shards
+from lpm_kernel.models.weights import list_weights
 from lpm_kernel.records import Message, Prompt
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -173,7 +176,7 @@ def test_only_what_a_unicode_normal_form_changes_is_not_compared(
 def test_the_report_counts_only_what_was_compared(
     exported: Path, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = reference_of(model)
+    whole = trained_of(model)
     first, *rest = whole.prompts
     for compared in (1, 0):
         skipped = [replace(p, normalized=False) for p in rest + [first] * (1 - compared)]
@@ -181,8 +184,8 @@ def test_the_report_counts_only_what_was_compared(
         check = partial(export_gguf.check_fidelity, StageConfig(greedy_tokens=12), model, exported, partly)
         if compared:
             report = check(tmp_path / "log")
-            assert (report["prompts_compared"], report["tokens_equal"]) == (1, 1.0)
-            assert report["prompts_normalized"] == len(whole.prompts) - 1
+            assert (report.prompts_compared, report.template_equal, report.tokens_equal) == (1, 1.0, 1.0)
+            assert report.prompts_normalized == len(whole.prompts) - 1
             assert f"token ids of 1 of {len(whole.prompts)} prompts" in caplog.text
         else:
             with pytest.raises(DataError, match="no prompt's token ids could be compared"):
@@ -223,9 +226,9 @@ def test_a_missing_converter_names_the_set_up(export: Export, model: Path) -> No
     export.refuse(model, match="scripts/setup", converter_path="no/such/folder")
 
 
-def reference_of(model_path: Path) -> export_gguf.Reference:
+def trained_of(model_path: Path) -> Trained:
     config = StageConfig(greedy_tokens=12)
-    return export_gguf._reference(config, model_path, export_gguf._conversations(config, None))
+    return export_gguf.ask_trained(config, model_path, export_gguf.conversations_of(config, None))
 
 
 @pytest.mark.parametrize(("changed", "match"), [({"seed": 2}, "answers unlike"), ({"name": "gpt-2"}, "tokenizes")])
@@ -235,12 +238,12 @@ def test_a_gguf_of_another_model_fails_the_fidelity_check(
     other_path = make_model(tmp_path / "other", **changed)
     with pytest.raises(DataError, match=match):
         export_gguf.check_fidelity(
-            StageConfig(greedy_tokens=12), other_path, exported, reference_of(other_path), tmp_path / "log"
+            StageConfig(greedy_tokens=12), other_path, exported, trained_of(other_path), tmp_path / "log"
         )
 
 
 def test_a_gguf_that_lacks_anything_fails_the_check(exported: Path, model: Path, tmp_path: Path) -> None:
-    shapes = {w.name: w.shape for w in export_gguf.list_weights(export_gguf.weight_shards(model))}
+    shapes = {w.name: w.shape for w in list_weights(weight_shards(model))}
     whole: dict[str, Any] = {"shapes": shapes, "vocabulary": 400, "chat_template": CHATML}
     assert check_gguf(exported, **whole) == "qwen2"
     norm = "model.norm.weight"
@@ -273,11 +276,11 @@ def test_the_converter_sees_no_secrets_and_no_network(
     )
     log_path = tmp_path / "log"
     with converter.converting(
-        model, tmp_path / "x.gguf", outtype="f16", converter_path=fake, log_path=log_path
+        model, tmp_path / "x.gguf", outtype="f16", converter_path=fake, log_path=log_path, timeout_s=60
     ) as conversion:
         with pytest.raises(DataError, match="without network"):
             conversion.finish()
-        assert os.getpgid(0) != conversion.process.pid
+        assert os.getpgid(0) != conversion.child.pid
     assert "OPENAI" not in log_path.read_text() and "HF_HUB_OFFLINE" in log_path.read_text()
 
 
@@ -286,9 +289,25 @@ def test_the_converter_ends_with_the_block(model: Path, tmp_path: Path) -> None:
     with (
         pytest.raises(MissingInputError),
         converter.converting(
-            model, tmp_path / "x.gguf", outtype="f16", converter_path=path, log_path=tmp_path / "log"
+            model, tmp_path / "x.gguf", outtype="f16", converter_path=path, log_path=tmp_path / "log", timeout_s=60
         ) as conversion,
     ):
-        assert conversion.process.poll() is None
+        assert conversion.child.wait(0) is None
         raise MissingInputError("anything")
-    assert conversion.process.poll() is not None
+    assert conversion.child.wait(0) is not None
+
+
+def test_a_converter_that_hangs_ends_at_its_deadline(model: Path, tmp_path: Path) -> None:
+    fake = tmp_path / "llama.cpp"
+    for part in converter.PARTS:
+        (fake / part).parent.mkdir(parents=True, exist_ok=True)
+        (fake / part).write_text("import time\ntime.sleep(60)\n")
+    log_path = tmp_path / "log"
+    with (
+        pytest.raises(ServiceError, match="convert-timeout-s"),
+        converter.converting(
+            model, tmp_path / "x.gguf", outtype="f16", converter_path=fake, log_path=log_path, timeout_s=0.5
+        ) as conversion,
+    ):
+        conversion.finish()
+    assert conversion.child.wait(0) is not None

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from lpm_kernel.proof.gate import GateConfig, Trial, summarise
+from lpm_kernel.models.merge_report import UpdateRetained
+from lpm_kernel.proof.evaluation import Evaluation, Trial
+from lpm_kernel.proof.gate import GateConfig, decide, measure
 from lpm_kernel.proof.statistics import interval
 from lpm_kernel.records import Answer, Message, Outcome, Prompt, Verdict
 
@@ -19,16 +21,19 @@ def trial(number: int, outcome: Outcome, recall: tuple[float, float] | None = (0
     return Trial(prompt, answer, answer, [verdict], [neutral], recall, (0.0, 0.0))
 
 
-def decided(outcomes: list[Outcome], recall: tuple[float, float] | None = (0.5, 0.8), **more: Any) -> dict[str, Any]:
-    return summarise([trial(n, o, recall) for n, o in enumerate(outcomes)], GateConfig(), judge="j", **more)
+def decided(
+    outcomes: list[Outcome], recall: tuple[float, float] | None = (0.5, 0.8), min_win_rate: float = 0.5, **more: Any
+) -> Evaluation:
+    config = GateConfig(min_win_rate=min_win_rate)
+    return decide(measure([trial(n, o, recall) for n, o in enumerate(outcomes)], config, judge="j", **more), config)
 
 
 def test_clear_wins_promote() -> None:
     evaluation = decided(["second"] * 18 + ["first"] * 2)
-    assert evaluation["decision"] == "promote"
-    assert evaluation["win_rate"]["rate"] == 0.9
-    assert evaluation["win_rate"]["ci95"][0] > 0.5
-    assert evaluation["personalisation_lift"] == {"before": 0.1, "after": 0.9}
+    assert evaluation.decision == "promote"
+    assert evaluation.win_rate.rate == 0.9
+    assert evaluation.win_rate.ci95 and evaluation.win_rate.ci95[0] > 0.5
+    assert evaluation.personalisation_lift.model_dump() == {"before": 0.1, "after": 0.9}
 
 
 @pytest.mark.parametrize(
@@ -39,22 +44,31 @@ def test_clear_wins_promote() -> None:
         (decided(["second"] * 7), "held-out questions"),
         (decided(["second"] * 12 + ["failed"] * 8), "no verdict"),
         (decided(["second"] * 20, recall=(0.9, 0.5)), "fact recall may fall"),
-        (decided(["second"] * 20, retained={"projection": 0.1}), "survived rounding"),
+        (decided(["second"] * 20, retained=UpdateRetained(projection=0.1, cosine=0.9)), "survived rounding"),
         (decided(["failed"] * 20), "no verdict"),
     ],
 )
-def test_the_old_model_stays_without_evidence(evaluation: dict[str, Any], reason: str) -> None:
-    assert evaluation["decision"] == "keep"
-    assert reason in "; ".join(evaluation["reasons"])
+def test_the_old_model_stays_without_evidence(evaluation: Evaluation, reason: str) -> None:
+    assert evaluation.decision == "keep"
+    assert reason in "; ".join(evaluation.reasons)
+
+
+def test_the_reason_names_the_bound_that_was_set() -> None:
+    assert "not above 0.7 for sure" in decided(["second"] * 12 + ["first"] * 8, min_win_rate=0.7).reasons[0]
+
+
+def test_an_adapter_that_changes_nothing_is_not_promoted() -> None:
+    nothing = UpdateRetained(projection=None, cosine=None)
+    assert decided(["second"] * 20, retained=nothing).reasons == ("the adapter changes nothing",)
 
 
 def test_a_failed_verdict_counts_as_nothing() -> None:
-    counts = decided(["second"] * 10 + ["failed"] * 2)["win_rate"]
-    assert (counts["after_wins"], counts["invalid"], counts["rate"]) == (10, 2, 1.0)
+    counts = decided(["second"] * 10 + ["failed"] * 2).win_rate
+    assert (counts.after_wins, counts.invalid, counts.rate) == (10, 2, 1.0)
 
 
 def test_the_keys_of_evaluation_json_are_stable() -> None:
-    evaluation = decided(["second"] * 10)
+    evaluation = decided(["second"] * 10).model_dump()
     documented = "prompts win_rate fact_recall personalisation_lift fidelity update_retained decision reasons"
     assert set(evaluation) >= set(documented.split())
     assert set(evaluation["win_rate"]) == {"after_wins", "before_wins", "ties", "invalid", "rate", "ci95"}

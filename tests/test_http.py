@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from scripted_server import ScriptedServer
 
 from lpm_kernel.config import shown_url
-from lpm_kernel.L2.judging import place_of
+from lpm_kernel.judges.pairwise import place_of
 from lpm_kernel.serving import http
 from lpm_kernel.serving.http import UnansweredError, fetch_json, on_loopback
 
@@ -79,7 +80,7 @@ def test_no_redirect_takes_the_key_away(status: int) -> None:
     with raw_server(whole(b"{}")) as (elsewhere, asked):
         moved = b"HTTP/1.1 %d Moved\r\nLocation: %s/\r\nContent-Length: 0\r\n\r\n" % (status, elsewhere.encode())
         with raw_server(moved) as (url, _), pytest.raises(UnansweredError, match=str(status)) as caught:
-            fetch_json(url, api_key=KEY)
+            fetch_json(url, api_key=SecretStr(KEY))
         assert (caught.value.status, asked) == (status, [])
 
 
@@ -165,7 +166,7 @@ def test_the_key_goes_out_and_nothing_of_netrc(tmp_path: Path, monkeypatch: pyte
     for name in [n for n in os.environ if n.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     with raw_server(whole(b"{}")) as (url, asked):
-        fetch_json(url, api_key=KEY)
+        fetch_json(url, api_key=SecretStr(KEY))
         assert authorization(asked) == [f"Bearer {KEY}".encode()]
         fetch_json(url)
         assert authorization(asked) == []
@@ -173,7 +174,7 @@ def test_the_key_goes_out_and_nothing_of_netrc(tmp_path: Path, monkeypatch: pyte
 
 def test_a_user_and_password_in_the_url_are_sent_as_the_chat_client_sends_them() -> None:
     with raw_server(whole(b"{}")) as (url, asked):
-        fetch_json(url.replace("//", "//ada:p%40w@"), api_key=KEY)
+        fetch_json(url.replace("//", "//ada:p%40w@"), api_key=SecretStr(KEY))
     assert authorization(asked) == [b"Basic " + b64encode(b"ada:p@w")]
 
 
@@ -205,7 +206,7 @@ def test_no_url_is_too_odd_and_no_message_tells_its_password(url: str) -> None:
 @pytest.mark.parametrize("key", [f"{KEY}\nX-Injected: yes", f"{KEY}\N{EN DASH}"])
 def test_a_key_that_cannot_be_sent_is_not_told(key: str) -> None:
     with ScriptedServer() as server, pytest.raises(UnansweredError, match="key") as caught:
-        fetch_json(f"{server.root_url}/health", api_key=key)
+        fetch_json(f"{server.root_url}/health", api_key=SecretStr(key))
     assert KEY not in str(caught.value)
 
 

@@ -21,6 +21,7 @@ from kill_laws import Scripted, half_made, journal_rows, litter, naming, repetit
 from tiny_gguf import write_tiny_gguf
 
 from lpm_kernel.serving.probe import any_free_port
+from lpm_kernel.workspace.lock import is_locked, lock
 from lpm_kernel.workspace.places import Workspace
 
 DEADLINE_S = 30.0

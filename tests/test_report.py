@@ -1,5 +1,6 @@
 """The page is one file that fetches and runs nothing, and its charts can be read on any screen."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,8 @@ import pytest
 from test_gate import trial
 
 from lpm_kernel.proof.charts import Line, line_chart
-from lpm_kernel.L2.gate import GateConfig, Trial, summarise
+from lpm_kernel.proof.evaluation import Trial
+from lpm_kernel.proof.gate import GateConfig, decide, measure
 from lpm_kernel.proof.report import points, write_report
 from lpm_kernel.records import Answer, Outcome
 
@@ -43,9 +45,12 @@ class Tags(HTMLParser):
 
 
 def page(folder: Path, trials: Sequence[Trial] = (trial(0, "second"),), log: Any = LOG) -> str:
-    evaluation = summarise(trials, GateConfig(), judge="j")
-    path = folder / "report.html"
-    write_report(path, evaluation=evaluation, trials=trials, evidence_path=None, prompts_path=None, training_log=log)
+    evaluation = decide(measure(trials, GateConfig(), judge="j"), GateConfig())
+    path, log_path = folder / "report.html", folder / "training_log.json"
+    log_path.write_text(json.dumps(log))
+    write_report(
+        path, evaluation=evaluation, trials=trials, evidence_path=None, prompts_path=None, training_log_path=log_path
+    )
     return path.read_text(encoding="utf-8")
 
 

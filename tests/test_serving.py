@@ -12,17 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from scripted_server import ScriptedServer
 from tiny_gguf import CONTEXT, write_tiny_gguf
 
+from lpm_kernel.checkout import CHECKOUT
 from lpm_kernel.errors import DataError, LpmError, MissingInputError, PermissionDeniedError, ServiceError
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.records import Message
 from lpm_kernel.serving import child as process
-from lpm_kernel.serving import engines, listener, probe
+from lpm_kernel.serving import listener, probe
 from lpm_kernel.serving.client import ChatClient, Completion
 from lpm_kernel.serving.connect import connect
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
+from lpm_kernel.serving.engines import llama_server
 from lpm_kernel.serving.http import UnansweredError, fetch_json
 from lpm_kernel.serving.own_server import serve, serve_forever
 
@@ -104,7 +107,7 @@ def fake_llama_server(folder: Path, monkeypatch: pytest.MonkeyPatch, deed: str =
     path = folder / "llama-server"
     path.write_text(FAKE.format(python=sys.executable, deed=deed))
     path.chmod(0o755)
-    monkeypatch.setattr(engines, "BINARIES", ())
+    monkeypatch.setattr(llama_server, "BINARIES", ())
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     return path
 
@@ -131,7 +134,7 @@ def test_an_exception_in_the_block_stops_the_server_and_travels_on(
 
 def test_a_server_dies_with_its_killed_parent(gguf: Path, port: int, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PARENT, str(gguf), str(port), str(tmp_path / "server.log")]
-    environ = {**os.environ, "PYTHONPATH": str(engines.CHECKOUT)}
+    environ = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environ) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
@@ -168,10 +171,10 @@ def test_the_key_is_needed_and_stands_on_no_command_line(gguf: Path, port: int, 
         with pytest.raises(UnansweredError, match="401"):
             fetch_json(f"{endpoint.base_url}/models")
         with pytest.raises(UnansweredError, match="401"):
-            fetch_json(f"{endpoint.base_url}/models", api_key="wrong")
+            fetch_json(f"{endpoint.base_url}/models", api_key=SecretStr("wrong"))
         assert probe.listed_models(endpoint.base_url, endpoint.api_key)
-        assert endpoint.api_key not in Path(f"/proc/{endpoint.pid}/cmdline").read_text()
-    assert endpoint.api_key not in repr(endpoint) + (tmp_path / "server.log").read_text()
+        assert endpoint.api_key.get_secret_value() not in Path(f"/proc/{endpoint.pid}/cmdline").read_text()
+    assert endpoint.api_key.get_secret_value() not in repr(endpoint) + (tmp_path / "server.log").read_text()
 
 
 def test_the_server_inherits_neither_settings_nor_secrets(
@@ -216,7 +219,7 @@ def test_a_llama_server_on_the_path_is_preferred_and_gets_the_flags_that_it_know
     told = log_path.read_text().splitlines()[0]
     assert f"--host 127.0.0.1 --port {port} -np 3 -c {3 * CONTEXT} -kvu" in told
     assert "--cache-ram 0 --no-cache-idle-slots" in told and "--offline" not in told
-    assert endpoint.api_key not in told
+    assert endpoint.api_key.get_secret_value() not in told
 
 
 def test_a_binary_that_dies_of_sigill_is_replaced_and_named(
@@ -248,7 +251,7 @@ def test_a_server_that_never_gets_ready_is_given_up_and_killed_with_its_children
 def test_without_an_engine_the_cure_is_told(
     gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "BINARIES", ())
+    monkeypatch.setattr(llama_server, "BINARIES", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
         pytest.raises(ServiceError, match="pip install xllamacpp"),
@@ -358,7 +361,7 @@ def test_a_relative_path_is_one_of_the_folder_that_the_server_was_started_in(ggu
 
 
 def test_a_server_of_unknown_weights_is_used_and_that_is_said(
-    gguf: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    gguf: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
         ScriptedServer() as server,
@@ -369,12 +372,11 @@ def test_a_server_of_unknown_weights_is_used_and_that_is_said(
 
 
 def test_no_key_goes_to_a_server_that_was_not_asked_for(
-    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    gguf: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("LPM_ENDPOINT_KEY", "theirs")
     with (
         ScriptedServer(api_key="theirs") as locked,
-        connect(gguf, own(locked.port), tmp_path / "server.log") as endpoint,
+        connect(gguf, own(locked.port, endpoint_api_key="theirs"), tmp_path / "server.log") as endpoint,
     ):
         assert endpoint.ours and locked.calls == []
     assert f"--endpoint {locked.base_url}" in caplog.text
@@ -402,13 +404,11 @@ def test_a_silent_stranger_is_left_alone_in_seconds(gguf: Path, tmp_path: Path) 
     assert time.monotonic() - start < 8
 
 
-def test_a_configured_endpoint_comes_first(
-    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LPM_ENDPOINT_KEY", "theirs")
+def test_a_configured_endpoint_comes_first(gguf: Path, port: int, tmp_path: Path) -> None:
+    theirs = {"endpoint_api_key": "theirs"}
     with (
         ScriptedServer(api_key="theirs", slots=5) as server,
-        connect(gguf, own(port, endpoint=f"{server.base_url}/"), tmp_path / "server.log") as endpoint,
+        connect(gguf, own(port, endpoint=f"{server.base_url}/", **theirs), tmp_path / "server.log") as endpoint,
     ):
         assert (endpoint.base_url, endpoint.model, endpoint.slots) == (server.base_url, "scripted", 5)
         assert ask(endpoint)

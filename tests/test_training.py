@@ -14,16 +14,18 @@ from lpm_kernel.errors import DataError, DivergedError, LpmError
 from lpm_kernel.files import write_jsonl
 from lpm_kernel.L2 import sft_train
 from lpm_kernel.L2.dpo import dpo_train
-from lpm_kernel.L2.dpo.utils import Pair, PairPrompt, read_pairs
+from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.models.adapter import read_adapter
 from lpm_kernel.models.fingerprint import weights_fingerprint
 from lpm_kernel.models.rendering import end_of_turn, render
-from lpm_kernel.records import Message, Prompt
+from lpm_kernel.owner.items import ItemConfig, read_items
+from lpm_kernel.records import Message, PreferencePair, Prompt
+from lpm_kernel.training.pairs import PairTokens, tokenized
 
 COLOURS = ("red", "blue", "green", "grey", "white", "black", "brown", "pink")
 ANSWERS = ("It is red.", "\nIt is red.", " It is red. \n", "<think>\nhm\n</think>\n\nIt is red.")
 SPECIAL = ("<|eot_id|>", "<|end_of_text|>", "<eos>", "<end_of_turn>", "<start_of_turn>", "<|end|>", "<|user|>")
-SFT = {"user_name": "Ada", "batch_size": 4, "learning_rate": 2e-3, "logging_steps": 1, "save_steps": 2}
+SFT = {"batch_size": 4, "learning_rate": 2e-3, "logging_steps": 1, "save_steps": 2}
 DPO: dict[str, Any] = {"batch_size": 2, "learning_rate": 2e-3, "logging_steps": 1, "save_steps": 2, "lora_r": 4}
 
 
@@ -35,12 +37,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def merged(tmp_path: Path) -> Path:
+def items(tmp_path: Path) -> Path:
+    """As prepare renders them."""
     path = tmp_path / "merged.json"
     path.write_text(
         json.dumps([{"user": f"Which colour {i}?", "assistant": f"It is {c}."} for i, c in enumerate(COLOURS)])
     )
-    return path
+    write_jsonl(tmp_path / "items.jsonl", read_items(path, ItemConfig(user_name="Ada"))[0])
+    return tmp_path / "items.jsonl"
 
 
 @pytest.fixture
@@ -61,12 +65,12 @@ def train_dpo(base: Path, pairs: Path, out: Path, **settings: Any) -> Path:
     return out
 
 
-def train_sft(base: Path, merged: Path, out: Path, held_out: Path | None = None, **settings: Any) -> Path:
+def train_sft(base: Path, items: Path, out: Path, held_out: Path | None = None, **settings: Any) -> Path:
     config = sft_train.StageConfig(**(SFT | settings))
     sft_train.run(
         config,
         base_model_path=base,
-        training_data_path=merged,
+        training_data_path=items,
         held_out_path=held_out,
         adapter_path=out,
         work_path=out.parent / f"{out.name}.work",
@@ -83,11 +87,11 @@ def test_dpo_trains_the_prompt_with_its_generation_prompt_and_the_answer_to_its_
 
     quiet_libraries()
     tokenizer = load_tokenizer(base)
-    split = dpo_train.split_pairs(read_pairs(pairs), dpo_train.StageConfig(eval_share=0))
-    config = dpo_train.StageConfig(**DPO)
-    rows = dpo_train._trainer(config, base, split, tokenizer, pairs.parent / "work", "").train_dataset
-    for pair, row in zip(split.train, rows, strict=True):
-        messages = [{"role": "system", "content": ""}, {"role": "user", "content": pair.prompt.user}]
+    told, config = read_pairs(pairs), dpo_train.StageConfig(**DPO, eval_share=0)
+    split = dpo_train.split_pairs([tokenized(tokenizer, pair) for pair in told], config)
+    rows = dpo_train.pair_trainer(config, base, split, tokenizer, pairs.parent / "work", "").train_dataset
+    for pair, row in zip(told, rows, strict=True):
+        messages = [message.model_dump() for message in pair.messages]
         shown = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         assert tokenizer.decode(row["prompt_ids"]) == shown
         for side, answer in (("chosen_ids", pair.chosen), ("rejected_ids", pair.rejected)):
@@ -134,10 +138,11 @@ def test_sft_and_dpo_train_the_served_prompt_the_answer_as_it_is_and_the_templat
     quiet_libraries()
     model = chat_model(template, eos)
     tokenizer = load_tokenizer(model)
-    prompt = PairPrompt(system="You are Ada.", user="Which colour?")
-    pairs = [Pair(prompt=prompt, chosen=answer, rejected="It is a colour.") for answer in ANSWERS]
+    prompt = (Message(role="system", content="You are Ada."), Message(role="user", content="Which colour?"))
+    pairs = [PreferencePair(messages=prompt, chosen=answer, rejected="It is a colour.") for answer in ANSWERS]
     config = dpo_train.StageConfig(**(DPO | {"num_train_epochs": 1}))
-    rows = dpo_train._trainer(config, model, dpo_train.Split(pairs, []), tokenizer, tmp_path / "w", "").train_dataset
+    split = dpo_train.PairSplit([tokenized(tokenizer, pair) for pair in pairs], [])
+    rows = dpo_train.pair_trainer(config, model, split, tokenizer, tmp_path / "w", "").train_dataset
     shown = tokenizer.apply_chat_template(
         [message.model_dump() for message in pairs[0].messages], tokenize=False, add_generation_prompt=True
     )
@@ -158,11 +163,11 @@ def test_a_template_whose_end_no_server_knows_ends_with_eos(base: Path) -> None:
 
 @pytest.mark.parametrize("train", ["sft", "dpo"])
 def test_a_template_that_takes_no_system_role_is_refused_by_name_before_training(
-    chat_model: Callable[[str, str], Path], merged: Path, pairs: Path, tmp_path: Path, train: str
+    chat_model: Callable[[str, str], Path], items: Path, pairs: Path, tmp_path: Path, train: str
 ) -> None:
     model = chat_model("gemma", "<eos>")
     with pytest.raises(DataError, match=r"chat template of .*gemma cannot render .*system.*; take a model"):
-        train_sft(model, merged, tmp_path / "out") if train == "sft" else train_dpo(model, pairs, tmp_path / "out")
+        train_sft(model, items, tmp_path / "out") if train == "sft" else train_dpo(model, pairs, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -230,11 +235,11 @@ def test_a_killed_dpo_run_resumes_to_the_same_adapter(base: Path, pairs: Path, t
     assert not (work / "checkpoint-99").exists()
 
 
-def test_sft_killed_in_a_later_epoch_resumes_to_the_same_adapter(base: Path, merged: Path, tmp_path: Path) -> None:
+def test_sft_killed_in_a_later_epoch_resumes_to_the_same_adapter(base: Path, items: Path, tmp_path: Path) -> None:
     settings = {"batch_size": 2, "save_steps": 3, "num_train_epochs": 3}
-    whole = train_sft(base, merged, tmp_path / "whole", **settings)
+    whole = train_sft(base, items, tmp_path / "whole", **settings)
     shutil.copytree(tmp_path / "whole.work/checkpoint-9", tmp_path / "resumed.work/checkpoint-9")
-    resumed = train_sft(base, merged, tmp_path / "resumed", **settings)
+    resumed = train_sft(base, items, tmp_path / "resumed", **settings)
     assert adapter_bytes(resumed) == adapter_bytes(whole)
 
 
@@ -301,10 +306,10 @@ def test_too_few_pairs_are_refused_with_the_cure(
         train_dpo(base, pairs, tmp_path / "adapter", **settings)
 
 
-def test_no_question_stands_on_both_sides(pairs: Path) -> None:
-    doubled = read_pairs(pairs) * 2
+def test_no_prompt_stands_on_both_sides() -> None:
+    doubled = [PairTokens([number], [1], [2], 1.0) for number in range(8)] * 2
     split = dpo_train.split_pairs(doubled, dpo_train.StageConfig(eval_share=0.5))
-    sides = [{pair.prompt.user for pair in side} for side in (split.train, split.held_back)]
+    sides = [{pair.prompt_ids[0] for pair in side} for side in (split.train, split.held_back)]
     assert not sides[0] & sides[1]
     assert len(split.train) + len(split.held_back) == len(doubled)
 
@@ -354,8 +359,8 @@ def test_sft_masks_the_prompt_and_trains_the_end_of_turn(base: Path) -> None:
     assert feature["input_ids"][-len(trained) :] == trained
 
 
-def test_sft_from_scratch_writes_a_model_that_has_learnt(base: Path, merged: Path, tmp_path: Path) -> None:
-    out = train_sft(base, merged, tmp_path / "model", mode="full", num_train_epochs=25)
+def test_sft_from_scratch_writes_a_model_that_has_learnt(base: Path, items: Path, tmp_path: Path) -> None:
+    out = train_sft(base, items, tmp_path / "model", mode="full", num_train_epochs=25)
     log = json.loads((out / "training_log.json").read_text())
     losses = [entry["loss"] for entry in log if "loss" in entry]
     assert losses[-1] < losses[0] / 3
@@ -364,8 +369,8 @@ def test_sft_from_scratch_writes_a_model_that_has_learnt(base: Path, merged: Pat
     assert weights_fingerprint(out) != weights_fingerprint(base)
 
 
-def test_sft_writes_an_adapter_that_names_its_base(base: Path, merged: Path, tmp_path: Path) -> None:
-    first, second = (train_sft(base, merged, tmp_path / name, num_train_epochs=1) for name in ("a", "b"))
+def test_sft_writes_an_adapter_that_names_its_base(base: Path, items: Path, tmp_path: Path) -> None:
+    first, second = (train_sft(base, items, tmp_path / name, num_train_epochs=1) for name in ("a", "b"))
     assert adapter_bytes(first) == adapter_bytes(second)
     assert json.loads((first / "lpm_adapter.json").read_text())["base_weights_sha256"] == weights_fingerprint(base)
 
@@ -379,10 +384,7 @@ def test_a_held_out_question_is_in_no_training_row() -> None:
     assert sft_train.without_questions(rows, [rows[0]]) == [rows[2]]
 
 
-def test_sft_says_what_to_do_when_every_item_is_held_out(base: Path, merged: Path, tmp_path: Path) -> None:
-    from lpm_kernel.owner.items import ItemConfig, read_items
-
-    rows, _ = read_items(merged, ItemConfig(user_name="Ada"))
-    write_jsonl(tmp_path / "held.jsonl", rows)
+def test_sft_says_what_to_do_when_every_item_is_held_out(base: Path, items: Path, tmp_path: Path) -> None:
+    shutil.copy(items, tmp_path / "held.jsonl")
     with pytest.raises(DataError, match="add items"):
-        train_sft(base, merged, tmp_path / "out", tmp_path / "held.jsonl")
+        train_sft(base, items, tmp_path / "out", tmp_path / "held.jsonl")

@@ -3,36 +3,39 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lpm_kernel.errors import BusyError, OutputError, UsageError
 from lpm_kernel.files import TEMPORARY
-from lpm_kernel.workspace.manifest import manifest_path
+from lpm_kernel.workspace.lock import is_locked, lock
+from lpm_kernel.workspace.manifest import Manifest, manifest_path
 from lpm_kernel.workspace.places import Workspace
+from lpm_kernel.workspace.publish import building
+from lpm_kernel.workspace.publish import publish as publish_drafts
 
-BIRTH: dict[str, Any] = {
-    "step": "test",
-    "making": "m1",
-    "config": {},
-    "flags": [],
-    "inputs": {},
-    "seconds": 1.0,
-    "made_at": "now",
-    "versions": {},
-}
+MANIFEST = Manifest(
+    step="test",
+    making="m1",
+    config={},
+    flags=(),
+    inputs={},
+    files={},
+    seconds=1.0,
+    made_at="2026-11-21T00:00:00Z",
+    versions={},
+)
 
 
 def publish(workspace: Workspace, name: str, text: str) -> Path:
     places = {"out": workspace.place(name)}
-    with workspace.building(places) as drafts:
+    with building(places) as drafts:
         if name == "adapter":
             drafts["out"].mkdir()
             (drafts["out"] / "adapter_config.json").write_text(text)
         else:
             drafts["out"].write_text(text)
-        workspace.publish(drafts, places, BIRTH)
+        publish_drafts(workspace, drafts, places, MANIFEST)
     return places["out"]
 
 
@@ -50,7 +53,7 @@ def test_a_published_artifact_verifies_until_a_byte_changes(name: str, workspace
 @pytest.mark.parametrize("name", ["lpm.gguf", "adapter"])
 def test_a_failed_build_leaves_nothing_and_what_was_there(name: str, workspace: Workspace) -> None:
     path = publish(workspace, name, "old")
-    with pytest.raises(ZeroDivisionError), workspace.building({"out": path}) as drafts:
+    with pytest.raises(ZeroDivisionError), building({"out": path}) as drafts:
         drafts["out"].write_text("half")
         raise ZeroDivisionError
     assert workspace.manifest(path) is not None
@@ -98,7 +101,8 @@ def test_a_named_model_folder_and_the_newest_gguf_are_found(workspace: Workspace
 
 def test_one_writer_and_the_second_learns_who(workspace: Workspace) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from lpm_kernel.workspace import Workspace\n"
+        "import sys, time; from pathlib import Path; from lpm_kernel.workspace.lock import lock\n"
+        "from lpm_kernel.workspace.places import Workspace\n"
         "with lock(Workspace(Path(sys.argv[1]))): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", script, workspace.root], stdout=subprocess.PIPE)
@@ -127,5 +131,5 @@ def test_an_unknown_artifact_and_an_unwritable_root_say_so(tmp_path: Path) -> No
     with pytest.raises(UsageError, match=r"lmp\.gguf"):
         Workspace(tmp_path).find("lmp.gguf")
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="--workspace"), Workspace(tmp_path / "file" / "x").lock():
+    with pytest.raises(OutputError, match="--workspace"), lock(Workspace(tmp_path / "file" / "x")):
         pass

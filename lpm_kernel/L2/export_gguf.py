@@ -86,7 +86,7 @@ def run(
     ServiceError when no server runs or the converter hangs; then neither file is left.
     """
     start = time.monotonic()
-    conversations = _conversations(config, prompts_path)
+    conversations = conversations_of(config, prompts_path)
     _check_model(model_path)
     converter_path = find_converter(config.converter_path)
     work_path.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def run(
             log_path=work_path / "convert.log",
             timeout_s=config.convert_timeout_s,
         ) as conversion:
-            trained = _trained(config, model_path, conversations)
+            trained = ask_trained(config, model_path, conversations)
             conversion.finish()
         found = check_fidelity(config, model_path, gguf_path, trained, work_path / "server.log")
         write_json(report_path, found.model_copy(update={"seconds": round(time.monotonic() - start, 2)}))
@@ -157,7 +157,7 @@ def _check_model(model_path: Path) -> None:
         )
 
 
-def _conversations(config: StageConfig, prompts_path: Path | None) -> dict[str, list[dict[str, str]]]:
+def conversations_of(config: StageConfig, prompts_path: Path | None) -> dict[str, list[dict[str, str]]]:
     """Name -> messages: prompts spread evenly over the file, then the built-in hostile texts."""
     own = list(read_jsonl(prompts_path, Prompt)) if prompts_path else []
     step = max(1, len(own) // max(1, config.greedy_prompts))
@@ -166,7 +166,10 @@ def _conversations(config: StageConfig, prompts_path: Path | None) -> dict[str, 
     return named | {f"built-in text {name!r}": [{"role": "user", "content": text}] for name, text in HOSTILE.items()}
 
 
-def _trained(config: StageConfig, model_path: Path, conversations: dict[str, list[dict[str, str]]]) -> fidelity.Trained:
+def ask_trained(
+    config: StageConfig, model_path: Path, conversations: dict[str, list[dict[str, str]]]
+) -> fidelity.Trained:
+    """What transformers makes of the conversations, by name; greedy answers to the first that fit."""
     from lpm_kernel.models.loading import load_tokenizer, quiet_libraries
 
     quiet_libraries()
