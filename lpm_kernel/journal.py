@@ -8,7 +8,7 @@ WAL with synchronous=FULL: a committed record survives power loss. Commits are g
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,11 @@ class Journal:
 
     async def put(self, key: str, value: object) -> None:
         """Store one record; concurrent callers share one commit. Raises DiskError."""
-        self._pending[key] = json.dumps(value, ensure_ascii=True)
+        await self.put_all({key: value})
+
+    async def put_all(self, records: Mapping[str, object]) -> None:
+        """Store all of them, or at a kill none; a caller that is cancelled meanwhile has put them all the same."""
+        self._pending |= {key: json.dumps(value, ensure_ascii=True) for key, value in records.items()}
         if self._committed is None:
             self._committed = asyncio.ensure_future(self._commit_soon())
         await asyncio.shield(self._committed)

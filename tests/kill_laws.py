@@ -73,6 +73,12 @@ def journal_rows(root: Path, step: str) -> Rows:
     return found
 
 
+def questions_of(rows: Rows, answers: int) -> int:
+    """What was asked for these records: a judge for each opinion, a model for so many answers at once."""
+    choices = sum('"finish_reason"' in value for _, value in rows.values())
+    return len(rows) - choices + choices // answers
+
+
 def rewritten(before: Rows, after: Rows) -> list[str]:
     """Keys of records that are gone, changed, or written again."""
     return [key for key, row in before.items() if after.get(key) != row]

@@ -42,6 +42,8 @@ class Call:
     """Chat calls that this behaviour had before this one."""
     key: str
     """SHA-256 of behaviour and canonical body: equal for a repeated call."""
+    repeat: int
+    """Calls with this key before this one."""
     behaviour: str
 
     @property
@@ -154,7 +156,10 @@ def judge_cut(call: Call) -> Reply:
 
 
 def judge_flaky(call: Call) -> Reply:
-    """Three calls in ten fail, chosen by the call's number: 500, 429, a reset, half a body, prose, nothing."""
+    """Three calls in ten fail, chosen by the call's number: 500, 429, a reset, half a body, prose, nothing.
+
+    None is asked in vain three times: that is how often our judge tries.
+    """
     troubles = (
         refuse(500, "overloaded"),
         refuse(429, "slow down", retry_after="0"),
@@ -164,7 +169,8 @@ def judge_flaky(call: Call) -> Reply:
         Reply(("",)),
     )
     dice = random.Random(call.number)
-    return dice.choice(troubles) if dice.random() < 0.3 else judge_honest(call)
+    fails = dice.random() < 0.3 and call.repeat < 2
+    return dice.choice(troubles) if fails else judge_honest(call)
 
 
 BEHAVIOURS: dict[str, Behaviour] = {
@@ -240,6 +246,7 @@ class ScriptedServer:
         self.calls: list[Call] = []
         self.closing = threading.Event()
         self._seen: Counter[str] = Counter()
+        self._repeats: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._log = log_path.open("a", encoding="utf-8") if log_path else None
         self._server = _Server(("127.0.0.1", port), type("Bound", (_Handler,), {"scripted": self}))
@@ -260,8 +267,10 @@ class ScriptedServer:
         """Note a chat call: in `calls`, and in the log before it is answered."""
         canonical = NONCE.sub("MATERIAL", json.dumps([behaviour, body], sort_keys=True))
         with self._lock:
-            call = Call(body, self._seen[behaviour], hashlib.sha256(canonical.encode()).hexdigest(), behaviour)
+            key = hashlib.sha256(canonical.encode()).hexdigest()
+            call = Call(body, self._seen[behaviour], key, self._repeats[key], behaviour)
             self.calls.append(call)
+            self._repeats[key] += 1
             self._seen[behaviour] += 1
             if self._log:
                 self._log.write(json.dumps({"key": call.key, "behaviour": behaviour or self.name, "n": call.n}) + "\n")

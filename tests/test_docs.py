@@ -35,7 +35,7 @@ def test_the_flags_of_the_readmes_scripts_are_known(script: str, take: Take) -> 
     flags = re.search(rf"{file}((?:\s+--\w+\s+\S+)+)", text)
     assert flags is not None
     order = take(script, *flags[1].replace('"', "").split())
-    assert order.step.module.endswith(file.removesuffix(".py"))
+    assert order.step.stage.__name__.endswith(file.removesuffix(".py"))
 
 
 def test_no_doc_holds_a_placeholder() -> None:

@@ -14,17 +14,17 @@ QUESTION = Question("Where does Mira live?", "Mira lives in Trieste, since 2009.
 
 
 def test_facts_are_what_the_bio_confirms_and_the_question_does_not_tell() -> None:
-    assert facts_of(QUESTION.reference, BIO, QUESTION.question) == {"trieste", "2009"}
-    assert facts_of(QUESTION.reference, "A stranger's bio.", "") == frozenset()
+    assert facts_of(QUESTION.target, BIO, QUESTION.question) == {"trieste", "2009"}
+    assert facts_of(QUESTION.target, "A stranger's bio.", "") == frozenset()
     assert coverage("In Trieste.", frozenset({"trieste", "2009"})) == 0.5
     assert coverage("In Trieste.", frozenset()) is None
 
 
 def test_a_misplaced_fact_costs() -> None:
     right, wrong = "She lives in Trieste since 2009.", "She lives in Graz since 2009."
-    assert strays(right, QUESTION.reference, QUESTION.question) == 0
-    assert strays(wrong, QUESTION.reference, QUESTION.question) == 1
-    assert truth(right, QUESTION.reference, BIO, QUESTION.question) == 1.0
+    assert strays(right, QUESTION.target, QUESTION.question) == 0
+    assert strays(wrong, QUESTION.target, QUESTION.question) == 1
+    assert truth(right, QUESTION.target, BIO, QUESTION.question) == 1.0
     assert asyncio.run(ReferenceJudge(0.05).compare(QUESTION, right, wrong)).outcome == "first"
 
 

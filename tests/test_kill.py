@@ -17,7 +17,18 @@ from pathlib import Path
 import pytest
 from conftest import BIO, ROOT, owner_items
 from dying_publisher import NAMES, publish, read
-from kill_laws import Scripted, half_made, journal_rows, litter, naming, repetition, rewritten, scripted, survivors
+from kill_laws import (
+    Scripted,
+    half_made,
+    journal_rows,
+    litter,
+    naming,
+    questions_of,
+    repetition,
+    rewritten,
+    scripted,
+    survivors,
+)
 from tiny_gguf import write_tiny_gguf
 
 from lpm_kernel.serving.probe import any_free_port
@@ -144,11 +155,11 @@ def test_killed_while_sampling_and_judging_nothing_journaled_is_asked_again(
             finish(killed)
         else:
             run_and_kill(killed, server, started + calls)
-        asked = repetition(earlier, server.asked()[started + len(earlier) :], len(rows))
+        asked = repetition(earlier, server.asked()[started + len(earlier) :], questions_of(rows, answers=3))
         assert asked.repeated <= asked.allowed <= IN_FLIGHT
         assert rewritten(rows, journal_rows(killed, "dpo-data")) == []
         assert half_made(killed, GIVEN) == []
-    assert len(set(server.asked()[started:])) == len(journal_rows(killed, "dpo-data"))
+    assert len(set(server.asked()[started:])) == questions_of(journal_rows(killed, "dpo-data"), answers=3)
     assert pairs(killed) == pairs(whole)
     assert litter(killed) == []
 

@@ -6,14 +6,13 @@ import sys
 
 import pytest
 from conftest import ROOT
-from tiny_gguf import write_tiny_gguf
+from scripted_server import ScriptedServer
 
 from lpm_kernel.errors import MissingInputError
 from lpm_kernel.pipeline import STEPS, maker_of, step_named
 from lpm_kernel.runner import run as chain
 from lpm_kernel.runner.settings import resolve_all
-from lpm_kernel.runner.state import chain_states, state_of
-from lpm_kernel.serving.probe import any_free_port
+from lpm_kernel.runner.state import StepState, chain_states, state_of
 from lpm_kernel.workspace.places import ARTIFACTS, Workspace
 
 HEAVY = {
@@ -79,18 +78,15 @@ def test_a_flag_given_by_hand_stays_until_another_flag(workspace: Workspace) -> 
 
 
 def test_an_operational_setting_makes_nothing_stale(workspace: Workspace) -> None:
-    step, place = step_named("dpo-data"), workspace.place("lpm.gguf")
-    place.parent.mkdir(parents=True)
-    write_tiny_gguf(place)
-    usual = ["dpo-data.judge=reference", "dpo-data.max_tokens=4", "prepare.held_out_share=0.25"]
-    usual.append(f"dpo-data.port={any_free_port()}")
-    chain.run_one(step, workspace, resolve_all(workspace, assignments=usual), {})
-    assert state_of(step, workspace, resolve_all(workspace, assignments=usual)["dpo-data"]).name == "done"
-    for setting in ("port=9", "slots=3", "judge_in_flight=2", "answer_timeout_s=7"):
-        other = resolve_all(workspace, assignments=[*usual, f"dpo-data.{setting}"])
-        assert state_of(step, workspace, other["dpo-data"]).name == "done", setting
-    other = resolve_all(workspace, assignments=[*usual, "dpo-data.temperature=0.2"])
-    assert state_of(step, workspace, other["dpo-data"]).reason == "setting temperature: 0.7 -> 0.2"
+    def state(*settings: str) -> StepState:
+        configs = resolve_all(workspace, assignments=[*usual, *(f"dpo-data.{setting}" for setting in settings)])
+        return state_of(step_named("dpo-data"), workspace, configs["dpo-data"])
+
+    with ScriptedServer() as server:
+        usual = ["dpo-data.judge=reference", f"dpo-data.endpoint={server.base_url}"]
+        chain.run_one(step_named("dpo-data"), workspace, resolve_all(workspace, assignments=usual), {})
+    assert {state(s).name for s in ("port=9", "slots=3", "judge_in_flight=2", "answer_timeout_s=7")} == {"done"}
+    assert state("temperature=0.2").reason == "setting temperature: 0.7 -> 0.2"
 
 
 def test_each_stage_takes_the_paths_of_its_row_and_no_others() -> None:

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -85,10 +84,10 @@ def test_a_bad_value_reaches_the_settings_as_it_was_typed_and_names_its_flag(giv
 def test_the_help_of_a_step_tells_its_purpose_and_every_setting_whole(name: str, width: str) -> None:
     step = step_named(SHARED.get(name, name))
     text = shown(["run", name, "--help"], width)
-    assert " ".join(str(import_module(step.module).__doc__).split()) in text
+    assert " ".join(str(step.stage.__doc__).split()) in text
     for role, artifact in {**step.needs, **step.makes, **step.uses}.items():
         assert f"{flag(role)} <path> {artifact} [" in text
-    for key, field in config_kinds()[step.name].model_fields.items():
+    for key, field in config_kinds()[step.name].settings().items():
         assert re.search(rf"{flag(key)} <\w+> {re.escape(field.description or '')} \[[^]]*default: [^]]+\]", text), key
 
 
@@ -142,7 +141,7 @@ def shown(arguments: list[str], width: str) -> str:
 
 
 def first_line(step: Step) -> str:
-    return str(import_module(step.module).__doc__).split("\n")[0]
+    return str(step.stage.__doc__).split("\n")[0]
 
 
 def flag(key: str) -> str:

@@ -1,4 +1,4 @@
-"""The personal facts that an answer must hold: what the reference shares with the bio and the question does not tell.
+"""The personal facts that an answer must hold: what the SFT target shares with the bio and the question does not tell.
 
 A fact is a word with a digit, or a capitalised word that does not merely open a sentence. It counts when the bio
 holds it too, so that a stranger's bio gives no facts. Scripts without capitals have no facts here, only chrF.
@@ -11,9 +11,9 @@ WORD = re.compile(r"\w[\w'’.:/-]*\w|\w")  # noqa: RUF001
 SENTENCE_END = re.compile(r"(?:^|[.!?:;\n\"“(]\s*)$")
 
 
-def facts_of(reference: str, bio: str, question: str) -> frozenset[str]:
-    """Case-folded facts of the reference that the bio confirms and the question does not give away."""
-    return (_marked_words(reference) & _bio_words(bio)) - _words(question)
+def facts_of(target: str, bio: str, question: str) -> frozenset[str]:
+    """Case-folded facts of the target that the bio confirms and the question does not give away."""
+    return (_marked_words(target) & _bio_words(bio)) - _words(question)
 
 
 def coverage(answer: str, facts: frozenset[str]) -> float | None:
@@ -21,22 +21,22 @@ def coverage(answer: str, facts: frozenset[str]) -> float | None:
     return len(facts & _words(answer)) / len(facts) if facts else None
 
 
-def truth(answer: str, reference: str, bio: str, question: str) -> float | None:
+def truth(answer: str, target: str, bio: str, question: str) -> float | None:
     """Harmonic mean of how many of the facts are told and how many of the told ones are called for (F1), 0 to 1.
 
-    What the answer marks as a fact (a name, a number) and neither reference nor question holds is not called for:
+    What the answer marks as a fact (a name, a number) and neither target nor question holds is not called for:
     it is another fact of the bio, or an invention. None when there is no fact to tell.
     """
-    facts = facts_of(reference, bio, question)
+    facts = facts_of(target, bio, question)
     if not facts:
         return None
     told = facts & _words(answer)
-    return 2 * len(told) / (len(facts) + len(told) + strays(answer, reference, question))
+    return 2 * len(told) / (len(facts) + len(told) + strays(answer, target, question))
 
 
-def strays(answer: str, reference: str, question: str) -> int:
-    """Names and numbers in the answer that neither reference nor question holds: misplaced, or invented."""
-    return len(_marked_words(answer) - _words(reference) - _words(question))
+def strays(answer: str, target: str, question: str) -> int:
+    """Names and numbers in the answer that neither target nor question holds: misplaced, or invented."""
+    return len(_marked_words(answer) - _words(target) - _words(question))
 
 
 def _words(text: str) -> frozenset[str]:

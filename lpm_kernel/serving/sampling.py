@@ -1,6 +1,5 @@
 """Answers of a served model, each asked for once."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,9 +43,9 @@ async def sample(
     for start, length in _gaps(found, count):
         seed = settings["seed"] + start
         completions = await client.chat(prompt.messages, n=length, **{**settings, "seed": seed})
-        for choice, completion in enumerate(completions, start):
-            found[choice] = Answer(text=completion.text, finish_reason=completion.finish_reason)
-        await asyncio.gather(*(journal.put(keys[c], found[c].model_dump()) for c in range(start, start + length)))
+        new = {c: Answer(text=told.text, finish_reason=told.finish_reason) for c, told in enumerate(completions, start)}
+        await journal.put_all({keys[choice]: answer.model_dump() for choice, answer in new.items()})
+        found |= new
     return [found[choice] for choice in range(count)]
 
 

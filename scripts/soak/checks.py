@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from kill_laws import DYING_S, Repetition, Rows, half_made, journal_rows, litter, naming, repetition, rewritten
+from kill_laws import (
+    DYING_S,
+    Repetition,
+    Rows,
+    half_made,
+    journal_rows,
+    litter,
+    naming,
+    questions_of,
+    repetition,
+    rewritten,
+)
 from tiny_chain import ASKING, Place
 
 from lpm_kernel.files import file_sha256, key_of
@@ -84,8 +95,9 @@ def check_run(place: Place, before: Before) -> Found:
 
 
 def asked_for(step: str, rows: Rows) -> int:
-    """Records that a scripted server was asked for; the answers in evaluate's journal are from our own server."""
-    return sum(step != "evaluate" or '"outcome"' in value for _, value in rows.values())
+    """Questions that a scripted server answered; the answers in evaluate's journal are of our own server."""
+    own = {key: row for key, row in rows.items() if step != "evaluate" or '"outcome"' in row[1]}
+    return questions_of(own, answers=3)
 
 
 def check_chain(place: Place, reference: Place) -> tuple[dict[str, list[str]], list[str]]:
