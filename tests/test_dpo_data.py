@@ -195,6 +195,18 @@ def test_a_judge_that_is_down_stops_the_run_and_the_answers_stay(
     assert len(asked_again) - len(set(asked_again)) <= IN_FLIGHT
 
 
+def test_a_fourth_answer_is_asked_for_alone_and_the_three_before_it_stay(synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        three = [e.answers for e in read_jsonl(synthesise(server)["verdicts_path"], Evidence)]
+        before = len(server.calls)
+        four = [e.answers for e in read_jsonl(synthesise(server, answers=4)["verdicts_path"], Evidence)]
+        asked = [c.n for c in server.calls[before:] if c.behaviour == "model" and "Say hello" not in c.user]
+        fresh = synthesise(server, answers=4, seed=42)
+    assert [answers[:3] for answers in four] == three
+    assert asked == [1] * len(four)
+    assert [e.answers for e in read_jsonl(fresh["verdicts_path"], Evidence)] == four
+
+
 def short(call: Call) -> Reply:
     """A judge whose reply is cut unless it may be long."""
     return judge_cut(call) if call.body["max_tokens"] < 4000 else judge_honest(call)

@@ -33,8 +33,8 @@ from lpm_kernel.proof.statistics import mean
 from lpm_kernel.records import Answer, Prompt, Verdict
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.client import ChatClient
+from lpm_kernel.serving.concurrency import map_in_order
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
-from lpm_kernel.serving.in_order import map_in_order
 from lpm_kernel.serving.own_server import serve
 from lpm_kernel.serving.sampling import SamplingConfig, sample
 

@@ -1,6 +1,5 @@
 """Verdicts in both orders, each asked for once."""
 
-import asyncio
 from collections.abc import Sequence
 
 from lpm_kernel.errors import ServiceError
@@ -9,6 +8,7 @@ from lpm_kernel.journal import Journal
 from lpm_kernel.judges.base import Judge, Opinion, Question, both_orders
 from lpm_kernel.records import Verdict
 from lpm_kernel.serving.client import RefusedError
+from lpm_kernel.serving.concurrency import together
 
 OUTAGES_TOLERATED = 3
 """So many verdicts in a row may fail for want of an answer before the run stops."""
@@ -27,7 +27,7 @@ class JournaledJudge:
 
     async def verdict(self, prompt_id: str, question: Question, answers: Sequence[str], i: int, j: int) -> Verdict:
         """Both orders of answers i and j. Raises ServiceError when the judge is down."""
-        forward, backward = await asyncio.gather(
+        forward, backward = await together(
             self._opinion(question, answers[i], answers[j]), self._opinion(question, answers[j], answers[i])
         )
         outcome, reason, orders = both_orders(forward, backward)

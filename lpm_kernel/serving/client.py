@@ -14,6 +14,7 @@ from lpm_kernel.config import shown_url
 from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.progress import say
 from lpm_kernel.records import Message, without_surrogates
+from lpm_kernel.serving.concurrency import together
 from lpm_kernel.serving.endpoint import Endpoint
 from lpm_kernel.serving.http import on_loopback
 
@@ -24,6 +25,8 @@ FIRST_WAIT_S = 0.5
 """Wait before the second attempt; doubles from there, each time shortened or lengthened by up to half."""
 LONGEST_WAIT_S = 60.0
 """A server that asks for more patience than this ends the run; what is journaled stays."""
+DRAIN_S = 1.0
+"""At its end, a client waits so long for what is under way."""
 EXCERPT_CHARS = 300
 AGAIN = frozenset({408, 409, 425, 429})
 """Statuses that ask to try again, besides 5xx."""
@@ -76,6 +79,7 @@ class ChatClient:
         self._without: frozenset[str] = frozenset()
         self._shown_url = shown_url(endpoint.base_url)
         self._key = endpoint.api_key.get_secret_value()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     @property
     def structured(self) -> bool:
@@ -97,6 +101,11 @@ class ChatClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=DRAIN_S)
+        for asking in self._under_way:
+            asking.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._openai.close()
 
     async def chat(
@@ -128,7 +137,7 @@ class ChatClient:
         if len(found) < n:
             self._without |= {"n"}
             rest = [request | ({"seed": seed + j} if seed is not None else {}) for j in range(len(found), n)]
-            for more in await asyncio.gather(*(self._ask(single) for single in rest)):
+            for more in await together(*(self._ask(single) for single in rest)):
                 found += more[:1]
         return found
 
@@ -181,17 +190,31 @@ class ChatClient:
     async def _once(self, request: dict[str, Any]) -> list[Completion]:
         import openai
 
+        asking = self._begin(request)
         try:
             async with asyncio.timeout(self._timeout_s):
-                reply = await self._openai.chat.completions.with_raw_response.create(**request)
+                reply = await asyncio.shield(asking)
             return _completions(reply.http_response.content)
         except openai.APIStatusError as error:
             raise self._translated(error) from None
         except (TimeoutError, openai.APITimeoutError):
+            asking.cancel()
             raise _TryAgainError(f"no whole reply within {self._timeout_s:g} s") from None
         except openai.APIError as error:
             cause = error.__cause__ or error
             raise _TryAgainError(self._redacted(f"{type(cause).__name__}: {cause}")) from None
+
+    def _begin(self, request: dict[str, Any]) -> asyncio.Task[Any]:
+        """The request as a task that is not cut when its asker is cancelled: cut while it connects, it leaks a socket."""
+
+        def forget(asking: asyncio.Task[Any]) -> None:
+            self._under_way.discard(asking)
+            _ = asking.cancelled() or asking.exception()  # nobody may be left to look at it
+
+        asking = asyncio.ensure_future(self._openai.chat.completions.with_raw_response.create(**request))
+        self._under_way.add(asking)
+        asking.add_done_callback(forget)
+        return asking
 
     def _translated(self, error: "APIStatusError") -> Exception:
         """The error to raise for an HTTP status that is no success."""

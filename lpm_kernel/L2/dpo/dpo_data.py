@@ -31,9 +31,9 @@ from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Answer, Evidence, PairsAccount, Prompt, Served
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.client import ChatClient, RefusedError
+from lpm_kernel.serving.concurrency import map_in_order
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.http import on_loopback
-from lpm_kernel.serving.in_order import map_in_order
 from lpm_kernel.serving.probe import props
 from lpm_kernel.serving.sampling import SamplingConfig, sample
 

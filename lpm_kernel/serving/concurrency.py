@@ -1,8 +1,8 @@
-"""Many items at once, results in their order, and never more than a few of either in memory."""
+"""Many questions at once, and none left running when one fails."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from lpm_kernel.progress import progress
@@ -13,10 +13,21 @@ AHEAD = 4
 """So many times `width` items may be begun before the oldest one ends."""
 
 
+async def together(*work: Coroutine[Any, Any, R]) -> list[R]:
+    """All results, in order; the first error is raised once the others have ended."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await _end(tasks)
+
+
 async def map_in_order(
     function: Callable[[T], Awaitable[R]], items: Iterable[T], *, total: int, width: int, label: str
 ) -> AsyncIterator[R]:
     """Each result in the order of the items, as soon as all before it are there; at most `width` are under way.
+
+    Never more than AHEAD * width items and results are in memory.
 
     `total` is for the progress line. The first error ends the rest and is raised.
     """
@@ -51,7 +62,11 @@ async def map_in_order(
                     failed.result()
                 yield window.popleft().result()
         finally:
-            for task in window:
-                task.cancel()
-            await asyncio.gather(*window, return_exceptions=True)
+            await _end(window)
             failed.cancel()
+
+
+async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
