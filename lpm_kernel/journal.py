@@ -9,11 +9,12 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from lpm_kernel.errors import DataError, DiskError
+from lpm_kernel.files import make_folder
 
 COMMIT_EVERY_S = 0.02
 
@@ -66,17 +67,25 @@ class Journal:
 @contextmanager
 def open_journal(path: Path) -> Iterator[Journal]:
     """Open or create; raises DataError for a file that is no journal, DiskError when it cannot be made."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("CREATE TABLE IF NOT EXISTS record (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
-    except sqlite3.OperationalError as error:
-        raise DiskError(f"the journal {path} cannot be opened ({error}); check space and rights") from error
-    except sqlite3.DatabaseError as error:
-        raise DataError(f"{path} is no journal ({error}); move it away and start again") from error
-    try:
+    make_folder(path.parent)
+    with closing(_connected(path)) as connection:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("CREATE TABLE IF NOT EXISTS record (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        except sqlite3.OperationalError as error:
+            raise _cannot_open(path, error) from error
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"{path} is no journal ({error}); move it away and start again") from error
         yield Journal(connection)
-    finally:
-        connection.close()
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(path, check_same_thread=False)
+    except sqlite3.OperationalError as error:
+        raise _cannot_open(path, error) from error
+
+
+def _cannot_open(path: Path, error: sqlite3.OperationalError) -> DiskError:
+    return DiskError(f"the journal {path} cannot be opened ({error}); check space and rights")

@@ -32,6 +32,11 @@ FACTS = {
     "note-3": ("When was she born?", "She was born in 1987."),
     "note-4": ("Where is the workshop?", "It stands at 14 Via Rossetti."),
 }
+SLOW = {
+    *("test_bad_input", "test_cli", "test_client", "test_demo", "test_dpo_data", "test_evaluate", "test_export"),
+    *("test_http", "test_run", "test_kill", "test_merge", "test_serving", "test_training"),
+}
+"""Files of tests that load a model, start a server or whole commands, wait, or train: `--quick` leaves them out."""
 Lpm = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -45,6 +50,27 @@ class Order:
 
 
 Take = Callable[..., Order]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out models, servers, whole commands and training")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("quick"):
+        sys.addaudithook(_refuse_the_slow)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if config.getoption("quick") and collection_path.stem in SLOW else None
+
+
+def _refuse_the_slow(event: str, arguments: tuple[Any, ...]) -> None:
+    """What holds SLOW to its word: in a quick run, PyTorch and llama.cpp's server stop the test that starts them."""
+    torch = event == "import" and arguments[0] == "torch"
+    server = event == "subprocess.Popen" and any(name in str(arguments[1]) for name in ("xllamacpp", "llama-server"))
+    if torch or server:
+        raise RuntimeError("a test of a --quick run starts PyTorch or llama.cpp: add its file to SLOW in conftest.py")
 
 
 def owner_items() -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,11 +65,10 @@ def journal_rows(root: Path, step: str) -> Rows:
         for name in (path.name, f"{path.name}-wal"):
             if path.with_name(name).is_file():
                 shutil.copy(path.with_name(name), folder)
-        with sqlite3.connect(Path(folder) / path.name) as connection:
+        with closing(sqlite3.connect(Path(folder) / path.name)) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'record'").fetchone():
                 return {}
             found = {key: (row, value) for row, key, value in connection.execute("SELECT rowid, * FROM record")}
-        connection.close()
     return found
 
 
