@@ -205,7 +205,7 @@ class ChatClient:
             raise _TryAgainError(self._redacted(f"{type(cause).__name__}: {cause}")) from None
 
     def _begin(self, request: dict[str, Any]) -> asyncio.Task[Any]:
-        """The request as a task that is not cut when its asker is cancelled: cut while it connects, it leaks a socket."""
+        """The request as a task that outlives a cancelled asker: cut while it connects, it would leak a socket."""
 
         def forget(asking: asyncio.Task[Any]) -> None:
             self._under_way.discard(asking)
