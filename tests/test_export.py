@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
+from lpm_kernel.demo.base_model import CHATML as DEMO_CHATML
 from lpm_kernel.errors import DataError, LpmError, MissingInputError, ServiceError
 from lpm_kernel.export import converter, pre_tokenizer
 from lpm_kernel.export.completeness import check_gguf
@@ -27,10 +28,7 @@ from lpm_kernel.models.weights import list_weights
 from lpm_kernel.records import Message, Prompt
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}\n"
-)
+CHATML = DEMO_CHATML + "\n"
 EXPRESSIONS = {name: expressions for expressions, name in pre_tokenizer.KNOWN.items()}
 SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "initializer_range": 0.2}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lpm_kernel.demo.base_model import CHATML
+
 WIDTH, HEADS, LAYERS, INNER, CONTEXT = 32, 2, 2, 64, 512
 MERGES = ("t h", "th e")
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 
 
 def byte_letters() -> list[str]:

@@ -27,7 +27,7 @@ from lpm_kernel.training.settings import TrainConfig
 
 
 class StageConfig(TrainConfig):
-    """Settings of SFT; the defaults are the reference's, its learning rate for small models."""
+    """Settings of SFT; the defaults are Second-Me's, the learning rate is one for small models."""
 
     mode: Literal["lora", "full"] = Field("lora", description="Train an adapter, or all weights.")
     num_train_epochs: float = Field(3.0, gt=0, description="Passes over the items.")

@@ -8,9 +8,11 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lpm_kernel.demo.write import write_demo
-from lpm_kernel.files import file_sha256, write_atomically
+from lpm_kernel.errors import LpmError
+from lpm_kernel.files import file_sha256, read_object, write_atomically
 from lpm_kernel.owner.items import ItemConfig
 from lpm_kernel.pipeline import STEPS
 from lpm_kernel.progress import say
@@ -82,10 +84,15 @@ def _places(workspace: Workspace) -> dict[str, Path]:
 
 def _given(workspace: Workspace) -> dict[str, str]:
     """Relative name -> SHA-256 of what the demo gave; empty where the record is absent or damaged."""
+    files = _object(workspace.root / GIFT).get("files")
+    return {str(name): str(sha256) for name, sha256 in files.items()} if isinstance(files, dict) else {}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """What is absent or damaged says nothing, so that nothing is taken for the demo's because of it."""
     try:
-        files = json.loads((workspace.root / GIFT).read_text(encoding="utf-8"))["files"]
-        return {str(name): str(sha256) for name, sha256 in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return read_object(path, "")
+    except LpmError:
         return {}
 
 
@@ -125,10 +132,7 @@ def _demo_runs(workspace: Workspace) -> Iterator[Path]:
 
 
 def _is_demo_run(status_path: Path) -> bool:
-    try:
-        return json.loads(status_path.read_text(encoding="utf-8")).get("demo") is True
-    except (OSError, ValueError, AttributeError):
-        return False
+    return _object(status_path).get("demo") is True
 
 
 def _prune(folder: Path, root: Path) -> None:

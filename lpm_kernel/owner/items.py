@@ -1,6 +1,6 @@
 """The owner's items, as Second-Me's `merged.json` holds them: a JSON list -> Prompt, rendered as SFT renders them.
 
-Ten variants: the eight below, memory twice (preference QA and self QA), and any of them filtered (`score`)..
+Ten variants: the eight below, memory twice (preference QA and self QA), and any of them filtered (`score`).
 
 | variant     | told by                             | user text                         | target           |
 |-------------|-------------------------------------|-----------------------------------|------------------|
@@ -57,7 +57,7 @@ THINKING = " Think first, between <think> and </think>, and then answer."
 
 
 class ItemConfig(Config):
-    """How items are rendered; the SFT and the preference data must agree on every one of these."""
+    """How items are rendered, once for SFT and for the preference pairs."""
 
     user_name: str = Field("User", min_length=1, description="The owner's name, as the prompts call them.")
     memory_system: str = Field(MEMORY_SYSTEM, description="System prompt of questions; {user_name} is filled in.")

@@ -12,7 +12,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from lpm_kernel.files import file_sha256, flush
+from lpm_kernel.errors import LpmError
+from lpm_kernel.files import file_sha256, flush, read_object
 
 MARKER = "complete.json"
 
@@ -66,12 +67,12 @@ def distrust(checkpoint: Path) -> None:
 
 def _is_valid(checkpoint: Path, binding: str) -> bool:
     try:
-        record = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+        record = read_object(checkpoint / MARKER, "")
         hashes: dict[str, str] = record["files"]
         return record["binding"] == binding and all(
             file_sha256(checkpoint / name) == sha for name, sha in hashes.items()
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (LpmError, OSError, KeyError, TypeError, AttributeError):
         return False  # no marker, a torn marker or a missing file: killed while it was written
 
 

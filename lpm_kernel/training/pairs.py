@@ -1,4 +1,4 @@
-"""Preference pairs as token ids, once: what the trainer, the length limit and the checkpoints' binding all see."""
+"""Preference pairs as token ids, once: what the length limit, the split and the trainer all see."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass

@@ -6,13 +6,15 @@ A folder carries it inside, as `manifest.json`; a file beside it, as `<name>.man
 import json
 import os
 import time
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
-from lpm_kernel.files import file_sha256, key_of, write_atomically
+from lpm_kernel.errors import DataError, MissingInputError
+from lpm_kernel.files import file_sha256, key_of, read_object, write_atomically
 from lpm_kernel.records import Record
 
 MANIFEST = "manifest.json"
@@ -52,11 +54,8 @@ class ContentHashes:
     def __init__(self, cache_path: Path) -> None:
         self._cache_path = cache_path
         self._known: dict[str, list[Any]] = {}
-        if cache_path.is_file():
-            try:
-                self._known = json.loads(cache_path.read_text(encoding="utf-8"))
-            except ValueError:
-                self._known = {}  # a torn cache costs time, not truth
+        with suppress(MissingInputError, DataError):  # a torn cache costs time, not truth
+            self._known = read_object(cache_path, "")
 
     def digest(self, path: Path) -> str:
         """Over a file, or all files of a folder but its manifest."""

@@ -81,6 +81,9 @@ def run(
             "make more with dpo_data.py (more items, more --answers, a higher --temperature)"
         )
     say(f"DPO: {len(split.train)} pairs to train on, {len(split.held_back)} kept back to measure on")
+    unsure = sum(pair.confidence < 1 for pair in split.train)
+    if unsure:
+        say(f"warning: {unsure} pairs carry a confidence below 1, which this loss does not weigh yet")
     weights = sorted(base_model_path.glob("*.safetensors"))
     binding = binding_of(config.model_dump(), files=[training_data_path, *weights])
     trainer = pair_trainer(config, base_model_path, split, tokenizer, work_path, binding)

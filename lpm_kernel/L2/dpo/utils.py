@@ -41,7 +41,7 @@ class DirectRow(Record):
 
 
 class FullRow(Record):
-    """A row of dpo_full.json, field for field as the reference system writes it."""
+    """A row of dpo_full.json, field for field as Second-Me writes it."""
 
     user: str
     label: str
@@ -136,7 +136,7 @@ def _direct_row(pair: PreferencePair) -> dict[str, Any]:
 
 
 def _analysis(texts: Sequence[str], verdicts: Sequence[Verdict], chosen: int, rejected: int) -> str:
-    """The tally of each answer, in the reference system's wording; counted by answer, not by text."""
+    """The tally of each answer, in Second-Me's wording; counted by answer, not by text."""
     tally = {i: Counter[str]() for i in range(len(texts))}
     for v in verdicts:
         won = {"first": (v.first, v.second), "second": (v.second, v.first)}.get(v.outcome)
