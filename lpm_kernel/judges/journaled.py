@@ -42,7 +42,7 @@ class JournaledJudge:
         )
 
     async def _opinion(self, question: Question, first: str, second: str) -> Opinion:
-        key = key_of("opinion", self.judge.name, question.__dict__, first, second)
+        key = key_of("opinion", self.judge.name, _asked(question), first, second)
         known = self._journal.get(key)
         opinion = Opinion(**known) if known is not None else await self._ask(question, first, second)
         if opinion.outcome != "failed":
@@ -70,3 +70,8 @@ class JournaledJudge:
             return Opinion("failed", f"no answer: {error}")
         self._outages = 0
         return opinion
+
+
+def _asked(question: Question) -> dict[str, str]:
+    """The question as journals hold it: these names keep verdicts that were paid for."""
+    return {"question": question.question, "reference": question.target, "bio": question.bio}
