@@ -7,6 +7,10 @@ from pydantic import Field
 
 from lpm_kernel.config import Config, Layer, check_layer, environment_layer, preset_names, resolve, toml_layer
 from lpm_kernel.errors import ConfigError, UsageError
+from lpm_kernel.judges import JUDGES
+from lpm_kernel.judges.base import JudgeKind
+from lpm_kernel.L2.dpo import utils
+from lpm_kernel.L2.dpo.dpo_data import StageConfig as DataConfig
 from lpm_kernel.pipeline import STEPS, config_kinds
 from lpm_kernel.runner.settings import resolve_all
 from lpm_kernel.workspace.places import Workspace
@@ -70,3 +74,51 @@ def test_every_shipped_preset_loads(preset: str, tmp_path: Path) -> None:
 def test_every_setting_is_described(step: str, kind: type[Config]) -> None:
     for name, field in kind.model_fields.items():
         assert field.description and len(field.description) > 10, f"{step}: {name}"
+
+
+def test_a_secret_comes_from_its_variable_alone_and_no_record_holds_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "canary-key")
+    config = resolve_all(workspace)["dpo-data"]
+    assert isinstance(config, DataConfig)
+    assert config.judge_api_key.get_secret_value() == "canary-key"
+    assert "canary-key" not in repr(config) + str(config.recorded())
+    assert not {"judge_api_key", "endpoint_api_key"} & (config.recorded().keys() | config.settings().keys())
+
+
+def test_a_secret_in_a_settings_file_is_refused_with_its_place(workspace: Workspace) -> None:
+    workspace.settings_path.parent.mkdir(parents=True)
+    workspace.settings_path.write_text('[dpo-data]\njudge_api_key = "canary-key"\n')
+    with pytest.raises(ConfigError, match=r"judge_api_key is a secret; put OPENAI_API_KEY=\.\.\. into \.env") as caught:
+        resolve_all(workspace)
+    assert "canary-key" not in str(caught.value)
+
+
+def test_the_documented_settings_are_the_lowest_layer(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def base_url() -> object:
+        return resolve_all(workspace)["dpo-data"].model_dump()["judge_base_url"]
+
+    monkeypatch.setattr(utils, "OPENAI_BASE_URL", "http://documented/v1")
+    assert base_url() == "http://documented/v1"
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://variable/v1")
+    assert base_url() == "http://variable/v1"
+    monkeypatch.setenv("LPM_JUDGE_BASE_URL", "http://setting/v1")
+    assert base_url() == "http://setting/v1"
+
+
+def test_a_common_assignment_reaches_every_step_that_knows_the_key(workspace: Workspace) -> None:
+    configs = resolve_all(workspace, assignments=["common.judge=reference"])
+    judges = {step: config.model_dump()["judge"] for step, config in configs.items() if "judge" in config.settings()}
+    assert judges == {"dpo-data": "reference", "evaluate": "reference"}
+
+
+def test_a_name_that_is_none_of_those_known_names_the_nearest(workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match=r"judge = 'refrence' .*openai, reference .*did you mean 'reference'"):
+        resolve_all(workspace, flags={"dpo-data": {"judge": "refrence"}})
+
+
+@pytest.mark.parametrize("kind", JUDGES.values(), ids=JUDGES)
+def test_the_settings_of_every_judge_are_settings_of_every_stage_that_judges(kind: JudgeKind) -> None:
+    for step in ("dpo-data", "evaluate"):
+        assert kind.settings.model_fields.keys() <= config_kinds()[step].model_fields.keys()

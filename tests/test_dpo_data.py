@@ -25,6 +25,7 @@ from scripted_server import (
 from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
 from lpm_kernel.files import read_jsonl, write_jsonl
 from lpm_kernel.judges import pairwise
+from lpm_kernel.judges.reference import ReferenceJudge
 from lpm_kernel.L2 import prepare_data
 from lpm_kernel.L2.dpo.dpo_data import StageConfig, run
 from lpm_kernel.L2.dpo.utils import read_pairs
@@ -45,8 +46,9 @@ def synthesise(tmp_path: Path, merged_path: Path, bio_path: Path) -> Synthesise:
     write_jsonl(tmp_path / "prompts", prompts)
 
     def call(server: ScriptedServer, model: str = "model", judge: str = "judge-honest", **more: Any) -> Made:
-        settings = {
-            "judge_base_url": server.url(judge),
+        settings: dict[str, Any] = {
+            "judge": "reference" if judge == "embedded" else "openai",
+            "judge_base_url": "" if judge == "embedded" else server.url(judge),
             "endpoint": server.url(model) if model else server.base_url,
             "answer_timeout_s": 5,
             "judge_api_key": "secret-key",
@@ -90,6 +92,13 @@ def test_the_files_have_the_documented_fields(synthesise: Synthesise) -> None:
     assert len(full[0]["traces"]) == 3
     assert "Wins=" in full[0]["detailed_analysis"]
     assert (full[0]["infer_prompt"], full[0]["chosen_response"]) == (direct[0]["prompt"]["system"], direct[0]["chosen"])
+
+
+def test_the_instruction_in_the_file_is_that_of_the_judge_who_judged(synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        for judge, instruction in (("judge-honest", pairwise.SYSTEM), ("embedded", ReferenceJudge.instruction)):
+            full = json.loads(synthesise(server, judge=judge)["full_path"].read_text())
+            assert {row["eval_prompt"] for row in full} == {instruction}
 
 
 def test_the_judge_sees_question_answers_reference_and_bio_in_both_orders(synthesise: Synthesise) -> None:

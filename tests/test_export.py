@@ -17,7 +17,7 @@ from lpm_kernel.demo.base_model import CHATML as DEMO_CHATML
 from lpm_kernel.errors import DataError, LpmError, MissingInputError, ServiceError
 from lpm_kernel.export import converter, pre_tokenizer
 from lpm_kernel.export.completeness import check_gguf
-from lpm_kernel.export.fidelity import Trained
+from lpm_kernel.export.fidelity import Agreement, Likeness, PromptCheck, Trained, measured
 from lpm_kernel.export.hostile_texts import HOSTILE
 from lpm_kernel.export.trained_answers import render_prompt
 from lpm_kernel.files import write_jsonl
@@ -188,6 +188,16 @@ def test_the_report_counts_only_what_was_compared(
         else:
             with pytest.raises(DataError, match="no prompt's token ids could be compared"):
                 check(tmp_path / "log")
+
+
+def test_the_shares_are_measured_not_assumed(model: Path) -> None:
+    prompts = trained_of(model).prompts[:4]
+    seen: tuple[Agreement, ...] = ("equal", "other_text", "other_tokens", "not_comparable")
+    checks = [PromptCheck(prompt, agreement) for prompt, agreement in zip(prompts, seen, strict=True)]
+    about = {"outtype": "f16", "engine": "e", "bytes": 1, "pre_tokenizer": "qwen2"}
+    found = measured(checks, Likeness(), answers=0, **about)
+    assert (found.template_equal, found.tokens_equal) == (0.75, 0.5)
+    assert (found.prompts_compared, found.prompts_normalized, found.greedy_equal) == (2, 1, None)
 
 
 def test_an_unknown_pre_tokenizer_is_refused(export: Export, tmp_path: Path) -> None:
