@@ -114,12 +114,12 @@ def test_a_server_that_asks_for_a_day_ends_the_run_at_once(server: ScriptedServe
 
 @pytest.mark.parametrize("value", ["Fri, 31 Dec 1999 23:59:59 GMT", "0", "-3"])
 def test_a_time_that_is_over_is_no_wait(value: str) -> None:
-    assert client._retry_after_s(value) == 0
+    assert client.retry_after_s(value) == 0
 
 
 @pytest.mark.parametrize("value", [None, "soon", "", "Fri, 99 Dec"])
 def test_an_unreadable_retry_after_is_none(value: str | None) -> None:
-    assert client._retry_after_s(value) is None
+    assert client.retry_after_s(value) is None
 
 
 def test_an_endpoint_without_schemas_is_asked_without_from_then_on(server: ScriptedServer) -> None:

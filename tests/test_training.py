@@ -353,7 +353,7 @@ def test_sft_masks_the_prompt_and_trains_the_end_of_turn(base: Path) -> None:
 
     tokenizer = load_tokenizer(base)
     prompt = Prompt(id="1", row=0, variant="memory", messages=(Message(role="user", content="Hi"),), target="Yes.")
-    (feature,) = sft_train._tokenized(tokenizer, [prompt], 64)
+    (feature,) = sft_train.tokenized(tokenizer, [prompt], 64)
     trained = [token for token in feature["labels"] if token != -100]
     assert tokenizer.decode(trained) == "Yes.<|im_end|>"
     assert feature["input_ids"][-len(trained) :] == trained

@@ -61,7 +61,7 @@ def run(
     quiet_libraries()
     items = _training_items(training_data_path, held_out_path)
     tokenizer = load_tokenizer(base_model_path)
-    features = _tokenized(tokenizer, items, config.max_length)
+    features = tokenized(tokenizer, items, config.max_length)
     weights = sorted(base_model_path.glob("*.safetensors"))
     binding = binding_of(config.model_dump(), features, files=weights)
     checkpoint = last_valid(work_path, binding)
@@ -98,7 +98,7 @@ def without_questions(items: Iterable[Prompt], held_out: Iterable[Prompt]) -> li
     return [item for item in items if same_question(item) not in asked]
 
 
-def _tokenized(tokenizer: Any, items: Iterable[Prompt], max_length: int) -> list[dict[str, list[int]]]:
+def tokenized(tokenizer: Any, items: Iterable[Prompt], max_length: int) -> list[dict[str, list[int]]]:
     """input_ids and labels of each item that fits; labels are -100 on the prompt."""
     from lpm_kernel.models.rendering import render
 

@@ -227,7 +227,7 @@ class ChatClient:
         body = error.response.text
         told = self._redacted(f"HTTP {status}: {body}")
         if status in AGAIN or status >= 500:
-            return _TryAgainError(told, _retry_after_s(error.response.headers.get("retry-after")))
+            return _TryAgainError(told, retry_after_s(error.response.headers.get("retry-after")))
         return RefusedError(f"{self._shown_url} refused the request: {told}", status, body)
 
     def _redacted(self, text: str) -> str:
@@ -277,7 +277,7 @@ def _schema_format(schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": schema}}
 
 
-def _retry_after_s(value: str | None) -> float | None:
+def retry_after_s(value: str | None) -> float | None:
     """Seconds until the time that a Retry-After header names, as a number or as a date (RFC 9110, 10.2.3)."""
     if value is None:
         return None
