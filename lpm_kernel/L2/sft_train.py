@@ -136,7 +136,7 @@ def _trainer(
     class SftTrainer(GuardLoss, FloorWarmup, Trainer):
         """transformers' Trainer that stops at a loss that is not finite, with an order that a resumed run repeats."""
 
-        def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:
+        def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:  # noqa: ARG002 - transformers' signature
             lengths = [len(feature["input_ids"]) for feature in features]
             return SeededOrder(config.batch_size * config.gradient_accumulation_steps, lengths, config.seed)
 
