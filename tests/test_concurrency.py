@@ -63,9 +63,9 @@ def test_together_ends_the_others_before_it_raises() -> None:
             ended.append("slow")
 
     async def bad() -> None:
-        raise ValueError
+        raise ValueError("bad")
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="bad"):
         asyncio.run(together(slow(), bad()))
     assert ended == ["slow"]
 

@@ -32,7 +32,8 @@ def test_clear_wins_promote() -> None:
     evaluation = decided(["second"] * 18 + ["first"] * 2)
     assert evaluation.decision == "promote"
     assert evaluation.win_rate.rate == 0.9
-    assert evaluation.win_rate.ci95 and evaluation.win_rate.ci95[0] > 0.5
+    assert evaluation.win_rate.ci95
+    assert evaluation.win_rate.ci95[0] > 0.5
     assert evaluation.personalisation_lift.model_dump() == {"before": 0.1, "after": 0.9}
 
 
@@ -77,6 +78,7 @@ def test_the_keys_of_evaluation_json_are_stable() -> None:
 
 def test_the_interval_holds_the_mean_and_narrows_with_more_questions() -> None:
     few, many = interval([0.0, 1.0] * 10, 1), interval([0.0, 1.0] * 1000, 1)
-    assert few is not None and many is not None
+    assert few is not None
+    assert many is not None
     assert few[0] < many[0] < 0.5 < many[1] < few[1]
     assert interval([1.0], 1) is None

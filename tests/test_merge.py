@@ -107,7 +107,7 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own_adapter(base: Path, adapter: Path, tmp_path: Path) -> Path:
+def own_adapter(adapter: Path, tmp_path: Path) -> Path:
     """A copy of `adapter` to spoil."""
     path = tmp_path / "own_adapter"
     path.mkdir()
@@ -198,7 +198,8 @@ def test_untouched_tensors_are_copied_bit_for_bit(base: Path, adapter: Path, mer
     before, after = weights_of(base), weights_of(merged_path)
     assert (merged_path / "config.json").read_bytes() == (base / "config.json").read_bytes()
     untouched = [name for name in before if "norm" in name or "embed" in name or "bias" in name]
-    assert untouched and all(torch.equal(before[name], after[name]) for name in untouched)
+    assert untouched
+    assert all(torch.equal(before[name], after[name]) for name in untouched)
 
 
 def test_auto_keeps_small_updates_of_a_bf16_base_by_choosing_float16(base: Path, adapter: Path, merge: Run) -> None:
@@ -225,7 +226,8 @@ def test_report_tells_how_much_of_a_tiny_update_survived(
     adapter_path = make_adapter(tmp_path / "adapter", base, size=2e-6)
     report = json.loads((merge(base, adapter_path, dtype=dtype) / "merge_report.json").read_text())
     assert least < report["update_retained"]["projection"] < most
-    assert report["tensors_merged"] == 14 and report["dtype"] == dtype
+    assert report["tensors_merged"] == 14
+    assert report["dtype"] == dtype
 
 
 def test_a_fully_trained_model_is_copied_with_the_bases_tokenizer(tmp_path: Path, base: Path, merge: Run) -> None:
@@ -267,9 +269,7 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path, adapter: Path, m
         merge(other_path, adapter)
 
 
-def test_an_adapter_that_recorded_other_weights_is_refused(
-    tmp_path: Path, own_adapter: Path, base: Path, merge: Run
-) -> None:
+def test_an_adapter_that_recorded_other_weights_is_refused(own_adapter: Path, base: Path, merge: Run) -> None:
     record_path = own_adapter / ADAPTER_RECORD
     record_path.write_text(json.dumps({"base_weights_sha256": "0" * 64}))
     with pytest.raises(DataError, match="was trained on weights 0000"):
@@ -349,4 +349,5 @@ def test_a_full_output_folder_is_never_touched(base: Path, adapter: Path, merge:
     (tmp_path / "merged" / "mine.txt").write_text("mine")
     with pytest.raises(OutputError) as caught:
         merge(base, adapter)
-    assert isinstance(caught.value, LpmError) and (tmp_path / "merged" / "mine.txt").read_text() == "mine"
+    assert isinstance(caught.value, LpmError)
+    assert (tmp_path / "merged" / "mine.txt").read_text() == "mine"
