@@ -67,7 +67,7 @@ def test_the_version_is_that_of_the_package(lpm: Lpm) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_documented_script_runs_by_path_from_any_folder(script: str, tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "lpm_kernel" / script, "--help"]
+    command: list[str | Path] = [sys.executable, ROOT / "lpm_kernel" / script, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=BARE)
     assert done.returncode == 0, done.stderr
     assert f"Usage: lpm run {SCRIPTS[script]} " in done.stdout

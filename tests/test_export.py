@@ -32,8 +32,8 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}\n"
 )
 EXPRESSIONS = {name: expressions for expressions, name in pre_tokenizer.KNOWN.items()}
-SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "initializer_range": 0.2}
-HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
+SHAPE: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "initializer_range": 0.2}
+HEADS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
 
 
 def make_tokenizer(expressions: tuple[str, ...], template: str, bos: bool) -> PreTrainedTokenizerFast:
@@ -71,7 +71,7 @@ def make_model(
     """A random model whose answers are certain enough to compare; `name` is the pre-tokenizer."""
     make_tokenizer(EXPRESSIONS.get(name, (name,)), template, bos).save_pretrained(path)
     torch.manual_seed(seed)
-    ids = {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0, "vocab_size": 400}
+    ids: dict[str, Any] = {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0, "vocab_size": 400}
     config = (LlamaConfig if llama else Qwen2Config)(**SHAPE, **HEADS, **ids, tie_word_embeddings=not llama)
     AutoModelForCausalLM.from_config(config).save_pretrained(path)
     return path

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, Qwen2Config
@@ -22,8 +23,8 @@ from lpm_kernel.models.rounding import round_once
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 """peft 0.21 under transformers 5.23."""
 
-SMALL = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
+SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+HEADS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2}
 TOKENIZER = {
     "tokenizer.json": b'{"x": "\xc3\xa9"}\r\n',
     "chat_template.jinja": b"{{ messages }}\n\n",
@@ -56,19 +57,21 @@ def make_adapter(path: Path, base_path: Path, size: float = 0.02, **lora: Any) -
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=size if "lora_B" in name else 0.2)
-    model.save_pretrained(path, save_embedding_layers=False)
+    model.save_pretrained(str(path), save_embedding_layers=False)
     return path
 
 
 def adapter_logits(base_path: Path, adapter_path: Path) -> torch.Tensor:
     base = AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float32)
     with torch.no_grad():
-        return PeftModel.from_pretrained(base, adapter_path)(IDS).logits
+        found: torch.Tensor = PeftModel.from_pretrained(base, adapter_path)(IDS).logits
+    return found
 
 
 def logits(model_path: Path) -> torch.Tensor:
     with torch.no_grad():
-        return AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)(IDS).logits
+        found: torch.Tensor = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)(IDS).logits
+    return found
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -169,12 +172,13 @@ def test_no_weight_differs_from_fp64_rounded_once(base: Path, adapter: Path, mer
         assert np.array_equal(tensor.double().numpy(), nearest_values(exact, dtype)), name
 
 
-def nearest_values(exact: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+def nearest_values(exact: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
     """fp64 to the nearest value of the dtype, by numpy, and for bf16 by scaling to 8 significant bits."""
     if dtype != "bfloat16":
         return exact.astype(dtype).astype("float64")
     mantissa, exponent = np.frexp(exact)
-    return np.ldexp(np.rint(mantissa * 256), exponent - 8)
+    rounded: NDArray[np.float64] = np.ldexp(np.rint(mantissa * 256), exponent - 8)
+    return rounded
 
 
 def test_rounding_is_single_where_two_roundings_would_differ() -> None:
