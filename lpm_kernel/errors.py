@@ -1,6 +1,6 @@
 """The error tree. Each class is one sysexits code; the door (`commands/app.py`) prints the message and exits with it.
 
-LpmError                     70  our own defect, or one without a better class
+LpmError                     70  what none of the others fits
 ├── UsageError               64  a flag, key or value that we do not know
 ├── DataError                65  the given data cannot be used
 ├── MissingInputError        66  a file that a step needs is not there
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 
 class LpmError(Exception):
-    """Something that the person at the screen can act on."""
+    """What none of the others fits; like them, something that the person at the screen can act on."""
 
     exit_code = 70
 

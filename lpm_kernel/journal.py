@@ -1,6 +1,6 @@
 """Answers and verdicts as they arrive, in SQLite: what was paid for is never lost.
 
-A record is a key and a JSON value. The key is a hash (`hashing.key_of`) over all that shaped the value (model,
+A record is a key and a JSON value. The key is a hash (`files.key_of`) over all that shaped the value (model,
 messages, sampling settings; judge, question, answers, bio), so a changed input asks anew and an unchanged one never.
 WAL with synchronous=FULL: a committed record survives power loss. Commits are grouped over COMMIT_EVERY_S.
 """

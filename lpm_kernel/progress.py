@@ -80,7 +80,7 @@ class _Screen(logging.Handler):
 
 
 class _LogFile(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's signature
         """A full disk ends the run, as it does everywhere else."""
         raise
 

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def lpm(tmp_path: Path) -> Iterator[Lpm]:
+def lpm(tmp_path: Path) -> Lpm:
     """`lpm` as its own process in an empty folder, without settings of this machine."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("LPM_", "OPENAI_"))}
 
@@ -124,7 +124,7 @@ def lpm(tmp_path: Path) -> Iterator[Lpm]:
             env={**kept, "PYTHONPATH": str(ROOT), "LPM_PORT": str(any_free_port()), **(env or {})},
         )
 
-    yield call
+    return call
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def take(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Take:
     """`lpm run` up to the point where the step would start; raises what the command raises."""
     orders: list[Order] = []
 
-    def note(step: Step, place: Workspace, configs: Mapping[str, Config], paths: Mapping[str, Path]) -> None:
+    def note(step: Step, _: Workspace, configs: Mapping[str, Config], paths: Mapping[str, Path]) -> None:
         orders.append(Order(step, configs[step.name], paths))
 
     def call(*arguments: str) -> Order:

@@ -349,17 +349,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self, call: Call, reply: Reply) -> None:
         self.scripted.closing.wait(FOREVER_S if reply.manner == "stall" else reply.wait_s)
-        if reply.manner in ("stall", "reset"):
-            return self._reset()
-        if reply.error:
-            message = reply.error.replace("<authorization>", self.headers.get("Authorization") or "")
-            return self._send(reply.status, {"error": {"message": message, "type": "scripted"}}, reply.headers)
         raw = b"<html>busy</html>" if reply.manner == "html" else json.dumps(self._completion(call, reply)).encode()
-        if reply.manner == "drip":
-            return self._drip(raw)
-        if reply.manner == "half":
-            return self._half(raw)
-        self._send_raw(reply.status, raw[: len(raw) // 2] if reply.manner == "cut" else raw, reply.headers)
+        if reply.manner in ("stall", "reset"):
+            self._reset()
+        elif reply.error:
+            message = reply.error.replace("<authorization>", self.headers.get("Authorization") or "")
+            self._send(reply.status, {"error": {"message": message, "type": "scripted"}}, reply.headers)
+        elif reply.manner == "drip":
+            self._drip(raw)
+        elif reply.manner == "half":
+            self._half(raw)
+        else:
+            self._send_raw(reply.status, raw[: len(raw) // 2] if reply.manner == "cut" else raw, reply.headers)
 
     def _completion(self, call: Call, reply: Reply) -> dict[str, Any]:
         choices = [

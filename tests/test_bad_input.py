@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, Lpm, owner_items
@@ -33,7 +34,10 @@ class Case:
 
 
 def merged(raw: bytes) -> Spoil:
-    return lambda w: w.place("merged.json").write_bytes(raw) and None
+    def spoil(w: Workspace) -> None:
+        w.place("merged.json").write_bytes(raw)
+
+    return spoil
 
 
 def without(name: str) -> Spoil:
@@ -41,7 +45,11 @@ def without(name: str) -> Spoil:
 
 
 def given(*spoils: Spoil) -> Spoil:
-    return lambda w: [spoil(w) for spoil in spoils] and None
+    def spoil_all(w: Workspace) -> None:
+        for spoil in spoils:
+            spoil(w)
+
+    return spoil_all
 
 
 def nothing(_: Workspace) -> None:
@@ -79,7 +87,15 @@ def settings(text: str) -> Spoil:
     return spoil
 
 
-RUBBISH = [None, 1, "x", [], {"user": "x" * 1_000_000, "assistant": "y"}, {"user": "\ud800", "assistant": "z"}, {}]
+RUBBISH: list[Any] = [
+    None,
+    1,
+    "x",
+    [],
+    {"user": "x" * 1_000_000, "assistant": "y"},
+    {"user": "\ud800", "assistant": "z"},
+    {},
+]
 ENDPOINT = {"LPM_ENDPOINT": "{server}/model/v1", "OPENAI_API_KEY": "canary-key"}
 JUDGE = "OPENAI_BASE_URL"
 
@@ -266,7 +282,7 @@ def test_a_full_disk_stops_the_run_and_what_was_there_stays(tmp_path: Path) -> N
 
 
 def test_a_path_in_no_encoding_is_told(workspace: Workspace) -> None:
-    arguments = ["run", "prepare", "--bio-path", b"/\xff", "--workspace", workspace.root]
+    arguments: list[str | bytes | Path] = ["run", "prepare", "--bio-path", b"/\xff", "--workspace", workspace.root]
     done = subprocess.run([sys.executable, "-m", "lpm_kernel", *arguments], capture_output=True, cwd=ROOT)
     assert (done.returncode, b"Traceback" in done.stderr) == (66, False)
 

@@ -44,7 +44,8 @@ def test_looking_around_loads_nothing_heavy(arguments: list[str], tmp_path: Path
     )
     loaded = done.stdout.rpartition("LOADED")[2].split()
     assert done.returncode == 0, done.stderr
-    assert loaded and not set(loaded) & HEAVY
+    assert loaded
+    assert not set(loaded) & HEAVY
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]], ids=" ".join)
@@ -56,7 +57,8 @@ def test_the_list_of_commands_imports_no_stage(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=BARE)
     loaded = done.stdout.rpartition("LOADED")[2].split()
     assert done.returncode == 0, done.stderr
-    assert loaded and not set(loaded) & {step.stage.__name__ for step in STEPS}
+    assert loaded
+    assert not set(loaded) & {step.stage.__name__ for step in STEPS}
 
 
 def test_the_version_is_that_of_the_package(lpm: Lpm) -> None:
@@ -65,7 +67,7 @@ def test_the_version_is_that_of_the_package(lpm: Lpm) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_documented_script_runs_by_path_from_any_folder(script: str, tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "lpm_kernel" / script, "--help"]
+    command: list[str | Path] = [sys.executable, ROOT / "lpm_kernel" / script, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=BARE)
     assert done.returncode == 0, done.stderr
     assert f"Usage: lpm run {SCRIPTS[script]} " in done.stdout
@@ -131,7 +133,8 @@ def test_a_dry_run_tells_what_and_why_and_makes_nothing(lpm: Lpm, workspace: Wor
 def test_a_dry_run_of_the_demo_writes_nothing_and_lacks_nothing(lpm: Lpm, tmp_path: Path) -> None:
     done = lpm("pipeline", "--demo", "--dry-run", "--json", env={"LPM_WORKSPACE": str(tmp_path / "new")})
     plan = json.loads(done.stdout)
-    assert plan["missing"] == [] and {row["action"] for row in plan["steps"]} == {"run"}
+    assert plan["missing"] == []
+    assert {row["action"] for row in plan["steps"]} == {"run"}
     assert not (tmp_path / "new").exists()
 
 
@@ -145,7 +148,8 @@ def test_the_doctor_names_the_cure_and_exits_1(lpm: Lpm, workspace: Workspace) -
     done = lpm("doctor", "--json", env={"LPM_WORKSPACE": str(workspace.root)})
     found = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
     assert done.returncode == 1
-    assert found["base_model"]["blocks"] and "merged_model" in found["base_model"]["cure"]
+    assert found["base_model"]["blocks"]
+    assert "merged_model" in found["base_model"]["cure"]
     assert found["merged.json"]["fine"]
     assert ".env" in found["judge"]["cure"]
 
@@ -155,7 +159,8 @@ def test_the_bio_is_shown_and_edited(lpm: Lpm, workspace: Workspace, tmp_path: P
     assert "Quark" in lpm("bio", "show", env=env).stdout
     workspace.place("global_bio").unlink()
     untouched = lpm("bio", "edit", env={**env, "EDITOR": "true"})
-    assert untouched.returncode == 0 and not workspace.place("global_bio").exists()
+    assert untouched.returncode == 0
+    assert not workspace.place("global_bio").exists()
     (tmp_path / "ed.sh").write_text("echo '## Me' > $1")
     lpm("bio", "edit", env={**env, "EDITOR": f"sh {tmp_path}/ed.sh"})
     assert workspace.place("global_bio").read_text() == "## Me\n"
@@ -199,7 +204,8 @@ def test_the_bio_of_the_documented_settings_file_is_taken_over_by_a_run_and_by_n
     monkeypatch.setattr(utils, "GLOBAL_BIO", "I keep bees.")
     for look in (["status"], ["doctor"], ["bio", "show"], ["pipeline", "--dry-run", "--until", "prepare"]):
         done = CliRunner().invoke(app, [*look, "--workspace", str(workspace.root)])
-        assert "no bio" not in done.output and not workspace.place("global_bio").exists(), look
+        assert "no bio" not in done.output, look
+        assert not workspace.place("global_bio").exists(), look
     CliRunner().invoke(app, ["pipeline", "--until", "prepare", "--workspace", str(workspace.root)])
     assert workspace.place("global_bio").read_text().strip() == "I keep bees."
 
@@ -212,4 +218,5 @@ def test_a_dotenv_file_gives_the_key_and_no_file_of_ours_holds_it(
     assert '"gpt-4o at api.openai.com/v1, key set"' in doctor.stdout
     lpm("run", "prepare", env={"LPM_WORKSPACE": str(workspace.root)})
     written = [p for p in workspace.root.rglob("*") if p.is_file()]
-    assert written and not [p for p in written if b"canary-value" in p.read_bytes()]
+    assert written
+    assert not [p for p in written if b"canary-value" in p.read_bytes()]

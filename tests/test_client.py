@@ -28,9 +28,13 @@ STAYING = ["500", "reset", "cut", "half", "html", "no-choices", "stall", "drip"]
 ENDING = [*STAYING, "401", "403", "404", "429-day", "echo-key"]
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_WAIT_S", 0.01)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
     with ScriptedServer(api_key=KEY) as started:
         yield started
 
@@ -132,7 +136,7 @@ def test_an_endpoint_without_schemas_is_asked_without_from_then_on(server: Scrip
     assert ["response_format" in call.body for call in server.calls] == [True, False, False]
 
 
-def test_a_prompt_that_is_refused_for_itself_costs_no_feature(server: ScriptedServer) -> None:
+def test_a_prompt_that_is_refused_for_itself_costs_no_feature() -> None:
     def too_long(call: Call) -> Reply:
         return refuse(400, "exceeds the available context size") if "long" in call.user else model(call)
 
@@ -184,7 +188,7 @@ def test_parts_are_joined_and_every_text_can_be_written(content: Any, text: str)
 
 
 @pytest.mark.parametrize("content", [5, True, {"text": "x"}, [5], [{"type": "text", "text": 5}]])
-def test_content_that_is_no_text_is_asked_again_and_then_an_error(server: ScriptedServer, content: Any) -> None:
+def test_content_that_is_no_text_is_asked_again_and_then_an_error(content: Any) -> None:
     with says(content) as own:
         with pytest.raises(ServiceError, match=r"3 attempts.*no chat completion"):
             ask(own.base_url)
@@ -268,4 +272,5 @@ def test_the_scripted_server_tells_each_repeated_call_and_logs_before_it_answers
             ask(own.base_url, seed=seed)
         assert list(own.repeats().values()) == [2]
     keys = [json.loads(line)["key"] for line in log_path.read_text().splitlines()]
-    assert len(keys) == 3 and keys[1] == keys[2] != keys[0]
+    assert len(keys) == 3
+    assert keys[1] == keys[2] != keys[0]

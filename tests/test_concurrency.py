@@ -39,8 +39,12 @@ def test_only_a_few_items_are_taken_ahead_of_the_oldest_result() -> None:
             await asyncio.sleep(0.01)
             return item
 
-        source = (taken.append(n) or n for n in range(1000))
-        async for result in map_in_order(work, source, total=1000, width=2, label="x"):
+        def source() -> Iterator[int]:
+            for n in range(1000):
+                taken.append(n)
+                yield n
+
+        async for result in map_in_order(work, source(), total=1000, width=2, label="x"):
             return result
         return -1
 
@@ -63,9 +67,9 @@ def test_together_ends_the_others_before_it_raises() -> None:
             ended.append("slow")
 
     async def bad() -> None:
-        raise ValueError
+        raise ValueError("bad")
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="bad"):
         asyncio.run(together(slow(), bad()))
     assert ended == ["slow"]
 

@@ -104,7 +104,8 @@ def filled(tmp_path: Path, lpm: Lpm) -> Workspace:
     """A workspace with the demo in it, its first step done."""
     workspace = Workspace(tmp_path / "resources")
     lpm("pipeline", "--demo", "--until", "prepare", env={"LPM_WORKSPACE": str(workspace.root)})
-    assert workspace.find("prompts") and (workspace.root / "demo.json").is_file()
+    assert workspace.find("prompts")
+    assert (workspace.root / "demo.json").is_file()
     return workspace
 
 
@@ -129,7 +130,8 @@ def test_clean_leaves_an_owners_files_beside_the_demos_and_in_their_place(filled
         path.write_text(text)
     lpm("clean", env={"LPM_WORKSPACE": str(filled.root)})
     assert {path: path.read_text() for path in mine} == mine
-    assert not filled.place("prompts").exists() and not filled.place("global_bio").exists()
+    assert not filled.place("prompts").exists()
+    assert not filled.place("global_bio").exists()
 
 
 def test_what_a_run_on_an_owners_data_made_in_the_demos_workspace_stays(filled: Workspace, lpm: Lpm) -> None:
@@ -137,7 +139,8 @@ def test_what_a_run_on_an_owners_data_made_in_the_demos_workspace_stays(filled: 
     env = {"LPM_WORKSPACE": str(filled.root)}
     lpm("run", "prepare", env=env)
     lpm("clean", env=env)
-    assert filled.place("prompts").exists() and filled.place("merged.json").exists()
+    assert filled.place("prompts").exists()
+    assert filled.place("merged.json").exists()
     assert len(list((filled.root / "runs").glob("*/status.json"))) == 1
 
 
@@ -147,11 +150,13 @@ def test_an_owners_settings_are_never_overwritten_by_the_demo(tmp_path: Path, lp
     workspace.settings_path.write_text('[common]\njudge_model = "mine"\n')
     lpm("pipeline", "--demo", "--until", "prepare", env={"LPM_WORKSPACE": str(workspace.root)})
     assert workspace.settings_path.read_text() == '[common]\njudge_model = "mine"\n'
-    assert Workspace(workspace.root / "demo").find("prompts") and not workspace.find("prompts")
+    assert Workspace(workspace.root / "demo").find("prompts")
+    assert not workspace.find("prompts")
 
 
 def test_edited_settings_of_the_demo_stay_as_they_are(filled: Workspace, lpm: Lpm) -> None:
     filled.settings_path.write_text('preset = "demo"\n[dpo-train]\nbeta = 0.5\n')
     filled.place("global_bio").unlink()
     lpm("pipeline", "--demo", "--until", "prepare", env={"LPM_WORKSPACE": str(filled.root)})
-    assert "beta = 0.5" in filled.settings_path.read_text() and filled.find("global_bio")
+    assert "beta = 0.5" in filled.settings_path.read_text()
+    assert filled.find("global_bio")

@@ -94,7 +94,9 @@ def test_the_readmes_merged_json_is_prepared_as_the_readme_says(workspace: Works
     workspace.place("global_bio").write_text(BIO, encoding="utf-8")
     CliRunner().invoke(app, [*options.split(), "--workspace", str(workspace.root)], catch_exceptions=False)
     account = json.loads(workspace.place("items_account").read_text(encoding="utf-8"))
-    assert account["usable"] == len(json.loads(items)) and account["prompts"] and account["held_out"]
+    assert account["usable"] == len(json.loads(items))
+    assert account["prompts"]
+    assert account["held_out"]
 
 
 def test_every_function_that_the_docs_name_exists() -> None:

@@ -262,7 +262,7 @@ def test_answers_that_are_no_texts_are_never_remembered(
 
 def test_a_judge_that_refuses_everything_stops_the_run_soon_and_is_quoted(synthesise: Synthesise) -> None:
     with ScriptedServer() as server:
-        server.behaviours["no-seed"] = lambda call: refuse(422, "the moon is full")
+        server.behaviours["no-seed"] = lambda _: refuse(422, "the moon is full")
         with pytest.raises(ServiceError, match=r"judge refuses.*the moon is full"):
             synthesise(server, judge="no-seed")
         asked = {json.dumps(c.body["messages"]) for c in server.calls if c.behaviour == "no-seed"}

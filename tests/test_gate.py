@@ -1,5 +1,7 @@
 """The new model is promoted on evidence only."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -22,30 +24,35 @@ def trial(number: int, outcome: Outcome, recall: tuple[float, float] | None = (0
 
 
 def decided(
-    outcomes: list[Outcome], recall: tuple[float, float] | None = (0.5, 0.8), min_win_rate: float = 0.5, **more: Any
+    outcomes: Mapping[Outcome, int],
+    recall: tuple[float, float] | None = (0.5, 0.8),
+    min_win_rate: float = 0.5,
+    **more: Any,
 ) -> Evaluation:
     config = GateConfig(min_win_rate=min_win_rate)
-    return decide(measure([trial(n, o, recall) for n, o in enumerate(outcomes)], config, judge="j", **more), config)
+    trials = [trial(n, o, recall) for n, o in enumerate(Counter(outcomes).elements())]
+    return decide(measure(trials, config, judge="j", **more), config)
 
 
 def test_clear_wins_promote() -> None:
-    evaluation = decided(["second"] * 18 + ["first"] * 2)
+    evaluation = decided({"second": 18, "first": 2})
     assert evaluation.decision == "promote"
     assert evaluation.win_rate.rate == 0.9
-    assert evaluation.win_rate.ci95 and evaluation.win_rate.ci95[0] > 0.5
+    assert evaluation.win_rate.ci95
+    assert evaluation.win_rate.ci95[0] > 0.5
     assert evaluation.personalisation_lift.model_dump() == {"before": 0.1, "after": 0.9}
 
 
 @pytest.mark.parametrize(
     ("evaluation", "reason"),
     [
-        (decided(["second", "first"] * 10), "win rate"),
-        (decided(["tie"] * 20), "win rate"),
-        (decided(["second"] * 7), "held-out questions"),
-        (decided(["second"] * 12 + ["failed"] * 8), "no verdict"),
-        (decided(["second"] * 20, recall=(0.9, 0.5)), "fact recall may fall"),
-        (decided(["second"] * 20, retained=UpdateRetained(projection=0.1, cosine=0.9)), "survived rounding"),
-        (decided(["failed"] * 20), "no verdict"),
+        (decided({"second": 10, "first": 10}), "win rate"),
+        (decided({"tie": 20}), "win rate"),
+        (decided({"second": 7}), "held-out questions"),
+        (decided({"second": 12, "failed": 8}), "no verdict"),
+        (decided({"second": 20}, recall=(0.9, 0.5)), "fact recall may fall"),
+        (decided({"second": 20}, retained=UpdateRetained(projection=0.1, cosine=0.9)), "survived rounding"),
+        (decided({"failed": 20}), "no verdict"),
     ],
 )
 def test_the_old_model_stays_without_evidence(evaluation: Evaluation, reason: str) -> None:
@@ -54,21 +61,21 @@ def test_the_old_model_stays_without_evidence(evaluation: Evaluation, reason: st
 
 
 def test_the_reason_names_the_bound_that_was_set() -> None:
-    assert "not above 0.7 for sure" in decided(["second"] * 12 + ["first"] * 8, min_win_rate=0.7).reasons[0]
+    assert "not above 0.7 for sure" in decided({"second": 12, "first": 8}, min_win_rate=0.7).reasons[0]
 
 
 def test_an_adapter_that_changes_nothing_is_not_promoted() -> None:
     nothing = UpdateRetained(projection=None, cosine=None)
-    assert decided(["second"] * 20, retained=nothing).reasons == ("the adapter changes nothing",)
+    assert decided({"second": 20}, retained=nothing).reasons == ("the adapter changes nothing",)
 
 
 def test_a_failed_verdict_counts_as_nothing() -> None:
-    counts = decided(["second"] * 10 + ["failed"] * 2).win_rate
+    counts = decided({"second": 10, "failed": 2}).win_rate
     assert (counts.after_wins, counts.invalid, counts.rate) == (10, 2, 1.0)
 
 
 def test_the_keys_of_evaluation_json_are_stable() -> None:
-    evaluation = decided(["second"] * 10).model_dump()
+    evaluation = decided({"second": 10}).model_dump()
     documented = "prompts win_rate fact_recall personalisation_lift fidelity update_retained decision reasons"
     assert set(evaluation) >= set(documented.split())
     assert set(evaluation["win_rate"]) == {"after_wins", "before_wins", "ties", "invalid", "rate", "ci95"}
@@ -77,6 +84,7 @@ def test_the_keys_of_evaluation_json_are_stable() -> None:
 
 def test_the_interval_holds_the_mean_and_narrows_with_more_questions() -> None:
     few, many = interval([0.0, 1.0] * 10, 1), interval([0.0, 1.0] * 1000, 1)
-    assert few is not None and many is not None
+    assert few is not None
+    assert many is not None
     assert few[0] < many[0] < 0.5 < many[1] < few[1]
     assert interval([1.0], 1) is None

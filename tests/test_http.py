@@ -162,7 +162,7 @@ def test_the_key_goes_out_and_nothing_of_netrc(tmp_path: Path, monkeypatch: pyte
     netrc_path = tmp_path / "netrc"
     netrc_path.write_text("default login somebody password else\n")
     monkeypatch.setenv("NETRC", str(netrc_path))
-    monkeypatch.setattr(http, "on_loopback", lambda url: False)
+    monkeypatch.setattr(http, "on_loopback", lambda _: False)
     for name in [n for n in os.environ if n.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     with raw_server(whole(b"{}")) as (url, asked):

@@ -1,15 +1,18 @@
 """Every variant of merged.json is read, rendered as SFT renders it, and accounted for."""
 
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lpm_kernel.errors import DataError
 from lpm_kernel.owner.items import ItemConfig, read_items
+from lpm_kernel.records import Prompt
 
 CONFIG = ItemConfig(user_name="Mira")
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "memory": {"user": "Q", "assistant": "A"},
     "diversity": {"user": "D", "assistant": "A", "doc_id": ["n1", 7], "question_type": "global", "entity_name": "x"},
     "context": {"user_request": "R", "enhanced_request": "E"},
@@ -19,10 +22,13 @@ VARIANTS = {
     "exact_day": {"user": "Q", "assistant": "A", "exact_day": "2024-05-01"},
     "bio_qa": {"query": "B", "answer": "<think>t</think>\n\n<answer>A</answer>"},
 }
-EVERY_KEY = {key: None for item in VARIANTS.values() for key in item} | {"score": None, "reasoning": None}
+EVERY_KEY: dict[str, Any] = {key: None for item in VARIANTS.values() for key in item} | {
+    "score": None,
+    "reasoning": None,
+}
 
 
-def read(tmp_path: Path, items: object, config: ItemConfig = CONFIG):
+def read(tmp_path: Path, items: object, config: ItemConfig = CONFIG) -> tuple[list[Prompt], Counter[str]]:
     path = tmp_path / "merged.json"
     path.write_text(json.dumps(items), encoding="utf-8")
     return read_items(path, config)

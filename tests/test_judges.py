@@ -132,7 +132,7 @@ def test_material_stands_between_markers_that_no_answer_can_know() -> None:
 def test_an_unreadable_judge_is_asked_again_and_then_failed() -> None:
     asked: list[Sequence[Message]] = []
 
-    async def ask(said: Sequence[Message], schema: dict[str, Any]) -> tuple[str, str]:
+    async def ask(said: Sequence[Message], _: dict[str, Any]) -> tuple[str, str]:
         asked.append(said)
         return "hm", "stop"
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, Qwen2Config
@@ -22,8 +23,8 @@ from lpm_kernel.models.rounding import round_once
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 """peft 0.21 under transformers 5.23."""
 
-SMALL = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
+SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+HEADS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2}
 TOKENIZER = {
     "tokenizer.json": b'{"x": "\xc3\xa9"}\r\n',
     "chat_template.jinja": b"{{ messages }}\n\n",
@@ -56,19 +57,21 @@ def make_adapter(path: Path, base_path: Path, size: float = 0.02, **lora: Any) -
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=size if "lora_B" in name else 0.2)
-    model.save_pretrained(path, save_embedding_layers=False)
+    model.save_pretrained(str(path), save_embedding_layers=False)
     return path
 
 
 def adapter_logits(base_path: Path, adapter_path: Path) -> torch.Tensor:
     base = AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float32)
     with torch.no_grad():
-        return PeftModel.from_pretrained(base, adapter_path)(IDS).logits
+        found: torch.Tensor = PeftModel.from_pretrained(base, adapter_path)(IDS).logits
+    return found
 
 
 def logits(model_path: Path) -> torch.Tensor:
     with torch.no_grad():
-        return AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)(IDS).logits
+        found: torch.Tensor = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)(IDS).logits
+    return found
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -107,7 +110,7 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own_adapter(base: Path, adapter: Path, tmp_path: Path) -> Path:
+def own_adapter(adapter: Path, tmp_path: Path) -> Path:
     """A copy of `adapter` to spoil."""
     path = tmp_path / "own_adapter"
     path.mkdir()
@@ -169,12 +172,13 @@ def test_no_weight_differs_from_fp64_rounded_once(base: Path, adapter: Path, mer
         assert np.array_equal(tensor.double().numpy(), nearest_values(exact, dtype)), name
 
 
-def nearest_values(exact: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+def nearest_values(exact: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
     """fp64 to the nearest value of the dtype, by numpy, and for bf16 by scaling to 8 significant bits."""
     if dtype != "bfloat16":
         return exact.astype(dtype).astype("float64")
     mantissa, exponent = np.frexp(exact)
-    return np.ldexp(np.rint(mantissa * 256), exponent - 8)
+    rounded: NDArray[np.float64] = np.ldexp(np.rint(mantissa * 256), exponent - 8)
+    return rounded
 
 
 def test_rounding_is_single_where_two_roundings_would_differ() -> None:
@@ -198,7 +202,8 @@ def test_untouched_tensors_are_copied_bit_for_bit(base: Path, adapter: Path, mer
     before, after = weights_of(base), weights_of(merged_path)
     assert (merged_path / "config.json").read_bytes() == (base / "config.json").read_bytes()
     untouched = [name for name in before if "norm" in name or "embed" in name or "bias" in name]
-    assert untouched and all(torch.equal(before[name], after[name]) for name in untouched)
+    assert untouched
+    assert all(torch.equal(before[name], after[name]) for name in untouched)
 
 
 def test_auto_keeps_small_updates_of_a_bf16_base_by_choosing_float16(base: Path, adapter: Path, merge: Run) -> None:
@@ -225,7 +230,8 @@ def test_report_tells_how_much_of_a_tiny_update_survived(
     adapter_path = make_adapter(tmp_path / "adapter", base, size=2e-6)
     report = json.loads((merge(base, adapter_path, dtype=dtype) / "merge_report.json").read_text())
     assert least < report["update_retained"]["projection"] < most
-    assert report["tensors_merged"] == 14 and report["dtype"] == dtype
+    assert report["tensors_merged"] == 14
+    assert report["dtype"] == dtype
 
 
 def test_a_fully_trained_model_is_copied_with_the_bases_tokenizer(tmp_path: Path, base: Path, merge: Run) -> None:
@@ -267,9 +273,7 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path, adapter: Path, m
         merge(other_path, adapter)
 
 
-def test_an_adapter_that_recorded_other_weights_is_refused(
-    tmp_path: Path, own_adapter: Path, base: Path, merge: Run
-) -> None:
+def test_an_adapter_that_recorded_other_weights_is_refused(own_adapter: Path, base: Path, merge: Run) -> None:
     record_path = own_adapter / ADAPTER_RECORD
     record_path.write_text(json.dumps({"base_weights_sha256": "0" * 64}))
     with pytest.raises(DataError, match="was trained on weights 0000"):
@@ -349,4 +353,5 @@ def test_a_full_output_folder_is_never_touched(base: Path, adapter: Path, merge:
     (tmp_path / "merged" / "mine.txt").write_text("mine")
     with pytest.raises(OutputError) as caught:
         merge(base, adapter)
-    assert isinstance(caught.value, LpmError) and (tmp_path / "merged" / "mine.txt").read_text() == "mine"
+    assert isinstance(caught.value, LpmError)
+    assert (tmp_path / "merged" / "mine.txt").read_text() == "mine"

@@ -36,7 +36,7 @@ def test_usable_equals_prompts_plus_held_out_plus_set_aside(tmp_path: Path, merg
     assert account["read"] == account["usable"] + sum(account["skipped"].values())
 
 
-def test_an_item_without_note_that_tells_a_held_out_fact_is_set_aside(tmp_path: Path, merged_path: Path) -> None:
+def test_an_item_without_note_that_tells_a_held_out_fact_is_set_aside(merged_path: Path) -> None:
     tellers = [
         {"user": f"Tell me {w}", "assistant": f"I think of {w}."} for w in ("Trieste", "Quark", "1987", "Rossetti")
     ]
@@ -61,7 +61,8 @@ def test_notes_that_share_items_do_not_swallow_the_split(merged_path: Path) -> N
     items, _ = read_items(merged_path, CONFIG)
     split = split_items(items, BIO, CONFIG)
     asked = {note for p in split.held_out for note in p.notes}
-    assert len(split.held_out) >= 8 and len(split.prompts) >= 20
+    assert len(split.held_out) >= 8
+    assert len(split.prompts) >= 20
     assert not asked & {note for p in split.prompts for note in p.notes}
 
 

@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -108,7 +109,8 @@ def test_elsewhere_lines_are_plain() -> None:
     lines = done.stderr.splitlines()
     assert lines[:2] == ["sentence 0 " + "long " * 30 + "end", "a library's warning"]
     assert lines[-2:] == ["  answers [before] 4/4 100% in 0:00", "done"]
-    assert len(lines) == 10 and "\x1b" not in done.stderr
+    assert len(lines) == 10
+    assert "\x1b" not in done.stderr
     written, _ = on_a_terminal(WORK, term="dumb")
     assert written.replace("\r\n", "\n") == done.stderr
 
@@ -117,7 +119,7 @@ def test_elsewhere_a_line_comes_after_some_seconds_and_at_the_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with progress.progress("prompts", 80) as shown:
         for _ in range(8):
             now[0] += 2
@@ -130,9 +132,7 @@ def test_elsewhere_a_line_comes_after_some_seconds_and_at_the_end(
 
 
 @pytest.mark.usefixtures("quiet")
-def test_no_sentence_steers_the_terminal_or_the_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_sentence_steers_the_terminal_or_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = r"\x1b]0;owned\x07\x1b[2J\x9b31m\r\x00\x7f \u202eevil [bold]no markup[/] :smile: 'x' 100"
     show_sentences()
     with log_to(tmp_path / "log.txt"):
@@ -170,7 +170,8 @@ def test_a_log_is_written_though_nothing_is_shown(
     say("gone")
     assert (tmp_path / "log.txt").read_text().endswith(" kept\n")
     assert capsys.readouterr().err == ""
-    assert progress.logger.level == logging.NOTSET and not progress.logger.handlers
+    assert progress.logger.level == logging.NOTSET
+    assert not progress.logger.handlers
 
 
 @pytest.mark.usefixtures("quiet")
@@ -180,7 +181,7 @@ def test_a_full_disk_and_a_closed_pipe_end_the_run(monkeypatch: pytest.MonkeyPat
     show_sentences()
     reading, writing = os.pipe()
     os.close(reading)
-    with suppress(BrokenPipeError), open(writing, "w") as closed:  # closing it tries once more
+    with suppress(BrokenPipeError), os.fdopen(writing, "w") as closed:  # closing it tries once more
         monkeypatch.setattr(sys, "stderr", closed)
         with pytest.raises(BrokenPipeError):
             say("nobody reads")

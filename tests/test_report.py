@@ -86,7 +86,8 @@ def test_axes_tell_ticks_names_and_unit() -> None:
 
 def test_lines_differ_in_more_than_colour() -> None:
     first, second = (re.findall(f'<path d="[^"]*" style="([^"]*{c}[^"]*)', chart())[0] for c in ("accent", "second"))
-    assert "dasharray" not in first and "dasharray" in second
+    assert "dasharray" not in first
+    assert "dasharray" in second
     assert {"training pairs", "held-out pairs"} <= set(texts(chart()))
 
 

@@ -117,7 +117,8 @@ def fake_llama_server(folder: Path, monkeypatch: pytest.MonkeyPatch, deed: str =
 
 def test_a_server_answers_in_its_block_and_is_gone_after_it(gguf: Path, port: int, tmp_path: Path) -> None:
     with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
-        assert endpoint.base_url == f"http://127.0.0.1:{port}/v1" and endpoint.ours
+        assert endpoint.base_url == f"http://127.0.0.1:{port}/v1"
+        assert endpoint.ours
         assert len({c.text for c in ask(endpoint, n=3)}) == 3
     assert not alive(endpoint.pid)
     assert (tmp_path / "server.log").stat().st_size > 0
@@ -145,7 +146,7 @@ def test_a_server_dies_with_its_killed_parent(gguf: Path, port: int, tmp_path: P
 
 def test_a_death_in_the_block_is_told_at_once_with_the_end_of_the_log(gguf: Path, port: int, tmp_path: Path) -> None:
     start = time.monotonic()
-    with (
+    with (  # noqa: PT012 - the error comes at the end of `serve`
         pytest.raises(ServiceError, match=r"(?s)SIGKILL.*out of memory.*ends:.*listening"),
         serve(gguf, own(port), tmp_path / "server.log") as endpoint,
     ):
@@ -156,7 +157,7 @@ def test_a_death_in_the_block_is_told_at_once_with_the_end_of_the_log(gguf: Path
 
 
 def test_a_death_behind_a_foreign_error_is_told_too(gguf: Path, port: int, tmp_path: Path) -> None:
-    with (
+    with (  # noqa: PT012 - the error comes at the end of `serve`
         pytest.raises(ServiceError, match="SIGKILL") as caught,
         serve(gguf, own(port), tmp_path / "server.log") as endpoint,
     ):
@@ -190,9 +191,11 @@ def test_the_server_inherits_neither_settings_nor_secrets(
 
 def test_it_leads_a_group_of_its_own_and_listens_on_loopback_only(gguf: Path, port: int, tmp_path: Path) -> None:
     with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
-        assert endpoint.pid and os.getpgid(endpoint.pid) == endpoint.pid
+        assert endpoint.pid
+        assert os.getpgid(endpoint.pid) == endpoint.pid
         listening = Path(f"/proc/{endpoint.pid}/net/tcp").read_text().upper()
-        assert f"0100007F:{port:04X}" in listening and f"00000000:{port:04X}" not in listening
+        assert f"0100007F:{port:04X}" in listening
+        assert f"00000000:{port:04X}" not in listening
 
 
 def test_a_slot_is_no_longer_than_the_model_allows(gguf: Path, port: int, tmp_path: Path) -> None:
@@ -218,7 +221,8 @@ def test_a_llama_server_on_the_path_is_preferred_and_gets_the_flags_that_it_know
         assert endpoint.engine == "llama-server"
     told = log_path.read_text().splitlines()[0]
     assert f"--host 127.0.0.1 --port {port} -np 3 -c {3 * CONTEXT} -kvu" in told
-    assert "--cache-ram 0 --no-cache-idle-slots" in told and "--offline" not in told
+    assert "--cache-ram 0 --no-cache-idle-slots" in told
+    assert "--offline" not in told
     assert endpoint.api_key.get_secret_value() not in told
 
 
@@ -227,9 +231,12 @@ def test_a_binary_that_dies_of_sigill_is_replaced_and_named(
 ) -> None:
     path = fake_llama_server(tmp_path, monkeypatch, deed="os.kill(os.getpid(), 4)")
     with serve(gguf, own(port, engine="auto"), tmp_path / "server.log") as endpoint:
-        assert endpoint.engine == "xllamacpp" and ask(endpoint)
+        assert endpoint.engine == "xllamacpp"
+        assert ask(endpoint)
     told = caplog.text
-    assert str(path) in told and "SIGILL" in told and "another processor" in told
+    assert str(path) in told
+    assert "SIGILL" in told
+    assert "another processor" in told
 
 
 def test_a_server_that_never_gets_ready_is_given_up_and_killed_with_its_children(
@@ -315,7 +322,9 @@ def test_a_server_of_the_user_is_used_named_and_not_stopped(
 ) -> None:
     with serve(gguf, own(port), tmp_path / "theirs.log", api_key="") as theirs:
         with connect(None, own(port), tmp_path / "ours.log") as endpoint:
-            assert endpoint.base_url == theirs.base_url and not endpoint.ours and endpoint.slots == 3
+            assert endpoint.base_url == theirs.base_url
+            assert not endpoint.ours
+            assert endpoint.slots == 3
             assert ask(endpoint)
         assert ask(theirs)
     assert f"port {port}: model {gguf}" in caplog.text
@@ -329,14 +338,16 @@ def test_a_server_with_other_weights_is_told_and_asked_nothing(
         ScriptedServer(model_path=str(other)) as theirs,
         connect(gguf, own(theirs.port), tmp_path / "server.log") as endpoint,
     ):
-        assert endpoint.ours and endpoint.base_url != theirs.base_url and theirs.calls == []
+        assert endpoint.ours
+        assert endpoint.base_url != theirs.base_url
+        assert theirs.calls == []
     told = [line for line in caplog.messages if "other weights" in line]
-    assert len(told) == 1 and str(other) in told[0] and "--endpoint" in told[0]
+    assert len(told) == 1
+    assert str(other) in told[0]
+    assert "--endpoint" in told[0]
 
 
-def test_a_server_started_before_its_file_was_made_anew_serves_other_weights(
-    gguf: Path, port: int, tmp_path: Path
-) -> None:
+def test_a_server_started_before_its_file_was_made_anew_serves_other_weights(port: int, tmp_path: Path) -> None:
     served = tmp_path / "lpm.gguf"
     write_tiny_gguf(served, seed=1)
     os.utime(served, (time.time() - 9, time.time() - 9))
@@ -357,7 +368,9 @@ def test_a_relative_path_is_one_of_the_folder_that_the_server_was_started_in(ggu
         assert soon(lambda: not probe.is_free(port))
         served = listener.served_file(port, gguf.name)
         theirs.kill()
-    assert served is not None and served.path == gguf and not served.is_stale
+    assert served is not None
+    assert served.path == gguf
+    assert not served.is_stale
 
 
 def test_a_server_of_unknown_weights_is_used_and_that_is_said(
@@ -378,7 +391,8 @@ def test_no_key_goes_to_a_server_that_was_not_asked_for(
         ScriptedServer(api_key="theirs") as locked,
         connect(gguf, own(locked.port, endpoint_api_key="theirs"), tmp_path / "server.log") as endpoint,
     ):
-        assert endpoint.ours and locked.calls == []
+        assert endpoint.ours
+        assert locked.calls == []
     assert f"--endpoint {locked.base_url}" in caplog.text
 
 
@@ -390,7 +404,8 @@ def test_a_stranger_on_the_port_is_told_and_left_alone(
         ScriptedServer(behaviour) as stranger,
         connect(gguf, own(stranger.port), tmp_path / "server.log") as endpoint,
     ):
-        assert endpoint.ours and endpoint.base_url != stranger.base_url
+        assert endpoint.ours
+        assert endpoint.base_url != stranger.base_url
         assert ask(endpoint)
     assert f"port {stranger.port} is taken" in caplog.text
 
@@ -436,11 +451,13 @@ def test_nothing_to_ask_and_nothing_to_serve_is_told(port: int, tmp_path: Path) 
         pytest.fail("there is nothing")
 
 
-def test_who_listens_is_told_without_a_key(gguf: Path, port: int, tmp_path: Path) -> None:
+def test_who_listens_is_told_without_a_key(port: int) -> None:
     assert probe.who_listens(port) == "free"
     with ScriptedServer() as server, ScriptedServer(api_key="secret") as locked, ScriptedServer("stranger") as stranger:
         told = [probe.who_listens(s.port) for s in (server, locked, stranger)]
-    assert "model scripted" in told[0] and "wants a key" in told[1] and "no model server" in told[2]
+    assert "model scripted" in told[0]
+    assert "wants a key" in told[1]
+    assert "no model server" in told[2]
 
 
 def test_serving_for_a_person_takes_no_other_port(gguf: Path, tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ def test_setup_the_project_and_ci_mean_the_same_pythons() -> None:
     taken = re.findall(r"3\.\d+", next(text for text in SETUP.splitlines() if text.startswith("    3.")))
     ci = yaml(".github/workflows/ci.yml")["jobs"]["run"]["strategy"]["matrix"]["python"]
     allowed = SpecifierSet(PROJECT["project"]["requires-python"])
-    assert ci == [taken[0], taken[-1]] and f"Python {taken[0]} to {taken[-1]}" in SETUP
+    assert ci == [taken[0], taken[-1]]
+    assert f"Python {taken[0]} to {taken[-1]}" in SETUP
     assert [f"3.{minor}" for minor in range(99) if f"3.{minor}" in allowed] == taken
 
 
@@ -91,7 +92,8 @@ def test_ci_may_only_read_takes_actions_by_their_hash_and_runs_scripts_that_are_
 def test_the_hooks_before_a_commit_are_programs_of_this_environment() -> None:
     (repository,) = yaml(".pre-commit-config.yaml")["repos"]
     programs = {Path(shlex.split(hook["entry"])[0]) for hook in repository["hooks"]}
-    assert repository["repo"] == "local" and len(programs) == 3
+    assert repository["repo"] == "local"
+    assert len(programs) == 3
     assert all(p.parent == Path(".venv/bin") and (Path(sys.executable).parent / p.name).is_file() for p in programs)
 
 

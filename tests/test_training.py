@@ -236,7 +236,7 @@ def test_a_killed_dpo_run_resumes_to_the_same_adapter(base: Path, pairs: Path, t
 
 
 def test_sft_killed_in_a_later_epoch_resumes_to_the_same_adapter(base: Path, items: Path, tmp_path: Path) -> None:
-    settings = {"batch_size": 2, "save_steps": 3, "num_train_epochs": 3}
+    settings: dict[str, Any] = {"batch_size": 2, "save_steps": 3, "num_train_epochs": 3}
     whole = train_sft(base, items, tmp_path / "whole", **settings)
     shutil.copytree(tmp_path / "whole.work/checkpoint-9", tmp_path / "resumed.work/checkpoint-9")
     resumed = train_sft(base, items, tmp_path / "resumed", **settings)
@@ -282,7 +282,7 @@ def test_a_loss_that_is_not_finite_stops_within_a_step_and_keeps_the_last_good_c
 ) -> None:
     from lpm_kernel.training.pair_trainer import PairTrainer
 
-    real = PairTrainer.compute_loss
+    real: Callable[..., Any] = PairTrainer.compute_loss
 
     def poisoned(self: Any, *args: Any, **kwargs: Any) -> Any:
         return real(self, *args, **kwargs) * (bad if self.state.global_step == 3 else 1)

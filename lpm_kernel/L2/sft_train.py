@@ -27,7 +27,7 @@ from lpm_kernel.training.settings import TrainConfig
 
 
 class StageConfig(TrainConfig):
-    """Settings of SFT; the defaults are Second-Me's, the learning rate is one for small models."""
+    """Settings of SFT; rank, dropout and batch are Second-Me's, the learning rate is one for small models."""
 
     mode: Literal["lora", "full"] = Field("lora", description="Train an adapter, or all weights.")
     num_train_epochs: float = Field(3.0, gt=0, description="Passes over the items.")
@@ -136,7 +136,7 @@ def _trainer(
     class SftTrainer(GuardLoss, FloorWarmup, Trainer):
         """transformers' Trainer that stops at a loss that is not finite, with an order that a resumed run repeats."""
 
-        def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:
+        def _get_train_sampler(self, train_dataset: Any = None) -> SeededOrder:  # noqa: ARG002 - transformers' signature
             lengths = [len(feature["input_ids"]) for feature in features]
             return SeededOrder(config.batch_size * config.gradient_accumulation_steps, lengths, config.seed)
 

@@ -1,0 +1,1 @@
+"""`lpm ...`: what people type and read; options are made from the stages' settings."""

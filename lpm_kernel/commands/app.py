@@ -1,4 +1,4 @@
-"""The one door: `lpm pipeline | run STEP | steps | status | path | doctor | serve | bio`."""
+"""The one door: `lpm pipeline | run STEP | steps | status | path | doctor | serve | clean | bio`."""
 
 import os
 import signal
@@ -98,7 +98,7 @@ def _end(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _terminate(number: int, _: FrameType | None) -> None:
     """SIGTERM unwinds the stack like Ctrl-C, so that servers stop and the journal is closed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(128 + number)

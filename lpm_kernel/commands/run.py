@@ -52,7 +52,7 @@ class Steps(Group):
 
     member = "step"
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
         from lpm_kernel.pipeline import STEPS
 
         return [*(step.name for step in STEPS), *SHARED]

@@ -74,7 +74,7 @@ def greedy_answers(
     from transformers import GenerationConfig
 
     ends = end_ids(model_path, tokenizer)
-    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+    settings = GenerationConfig(
         do_sample=False,
         max_new_tokens=max_tokens,
         repetition_penalty=1.0,

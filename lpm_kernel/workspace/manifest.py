@@ -4,7 +4,6 @@ A folder carries it inside, as `manifest.json`; a file beside it, as `<name>.man
 """
 
 import json
-import os
 import time
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -77,7 +76,7 @@ class ContentHashes:
 
     def save(self) -> None:
         """Keep them for the next command; needs the lock."""
-        live = {name: stamp for name, stamp in self._known.items() if os.path.exists(name)}
+        live = {name: stamp for name, stamp in self._known.items() if Path(name).exists()}
         write_atomically(self._cache_path, json.dumps(live))
 
 

@@ -122,12 +122,13 @@ def fingerprint(place: Place) -> dict[str, dict[str, str]]:
 def _hashes(path: Path) -> Iterator[tuple[str, str]]:
     for name, file in files_of(path).items():
         if file.is_file() and file.name not in TIMED | SAMPLED:
-            yield name or file.name, _told_hash(file) if file.suffix == ".jsonl" else file_sha256(file)
+            yield name or file.name, _placeless_hash(file) if file.suffix in (".json", ".jsonl") else file_sha256(file)
 
 
-def _told_hash(file: Path) -> str:
-    """Of a file that names the judge's address: each chain has servers of its own, on ports of their own."""
-    return key_of(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1", file.read_text(encoding="utf-8")))
+def _placeless_hash(file: Path) -> str:
+    """Of a file that may name a server's address, or its hash: each chain has servers of its own, on their own ports."""
+    text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1", file.read_text(encoding="utf-8"))
+    return key_of(re.sub(r'"identity": "\w+"', '"identity": ""', text))
 
 
 # Processes ------------------------------------------------------------------------------------------------------

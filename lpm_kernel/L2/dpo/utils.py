@@ -113,7 +113,8 @@ def full_row_of(prompt: Prompt, evidence: Evidence, instruction: str) -> FullRow
 
 
 def _chosen(evidence: Evidence) -> tuple[int, int]:
-    assert evidence.chosen is not None and evidence.rejected is not None
+    assert evidence.chosen is not None
+    assert evidence.rejected is not None
     return evidence.chosen, evidence.rejected
 
 
