@@ -1,4 +1,4 @@
-"""What must hold after a kill, as functions of what is on the disk and in /proc; for test_kill.py and scripts/soak."""
+"""What must hold after a kill, as functions of what is on the disk and in /proc; for test_kill.py and tests/soak."""
 
 import json
 import os

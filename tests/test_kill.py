@@ -1,6 +1,6 @@
 """Killed at any moment, the next run finishes the work: nothing half, nothing lost, nothing asked twice.
 
-A fixed set of kill points; `scripts/soak/kill.py` draws as many random ones as one likes over the whole chain.
+A fixed set of kill points; `tests/soak/kill.py` draws as many random ones as one likes over the whole chain.
 """
 
 import json

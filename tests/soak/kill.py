@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kill `lpm pipeline` with SIGKILL at random moments of every step until it is done, and hold it to its promises.
 
-    .venv/bin/python scripts/soak/kill.py --kills 30 --seed 1
+    .venv/bin/python tests/soak/kill.py --kills 30 --seed 1
 
 One chain runs undisturbed. Others are killed, each time at a moment drawn over the length of a step (or of the
 start), and begun again until they are complete; a fresh workspace follows until all kills are spent.
