@@ -126,7 +126,7 @@ def _hashes(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _placeless_hash(file: Path) -> str:
-    """Of a file that may name a server's address, or its hash: each chain has servers of its own, on their own ports."""
+    """Of a file that may name a server's address, or its hash: each chain has servers on ports of its own."""
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1", file.read_text(encoding="utf-8"))
     return key_of(re.sub(r'"identity": "\w+"', '"identity": ""', text))
 
