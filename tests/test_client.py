@@ -127,12 +127,11 @@ def test_an_unreadable_retry_after_is_none(value: str | None) -> None:
 
 
 def test_an_endpoint_without_schemas_is_asked_without_from_then_on(server: ScriptedServer) -> None:
-    async def twice(opened: ChatClient) -> bool:
+    async def twice(opened: ChatClient) -> None:
         for _ in range(2):
             await opened.chat(QUESTION, temperature=0, max_tokens=32, json_schema=SCHEMA)
-        return opened.structured
 
-    assert with_client(server.url("no-schema"), twice) is False
+    with_client(server.url("no-schema"), twice)
     assert ["response_format" in call.body for call in server.calls] == [True, False, False]
 
 
@@ -140,14 +139,15 @@ def test_a_prompt_that_is_refused_for_itself_costs_no_feature() -> None:
     def too_long(call: Call) -> Reply:
         return refuse(400, "exceeds the available context size") if "long" in call.user else model(call)
 
-    async def talk(opened: ChatClient) -> tuple[bool, int]:
+    async def talk(opened: ChatClient) -> int:
         long = [Message(role="user", content="long")]
         with pytest.raises(RefusedError, match="context size"):
             await opened.chat(long, n=2, temperature=0, max_tokens=8, json_schema=SCHEMA)
-        return opened.structured, len(await opened.chat(QUESTION, n=2, temperature=0, max_tokens=8))
+        return len(await opened.chat(QUESTION, n=2, temperature=0, max_tokens=8, json_schema=SCHEMA))
 
     with ScriptedServer(too_long) as own:
-        assert with_client(own.base_url, talk) == (True, 2)
+        assert with_client(own.base_url, talk) == 2
+        assert {"n", "response_format"} <= own.calls[-1].body.keys()
         assert own.calls[-1].n == 2
 
 
@@ -274,3 +274,18 @@ def test_the_scripted_server_tells_each_repeated_call_and_logs_before_it_answers
     keys = [json.loads(line)["key"] for line in log_path.read_text().splitlines()]
     assert len(keys) == 3
     assert keys[1] == keys[2] != keys[0]
+
+
+def test_a_refusal_carries_status_and_body_so_that_nobody_reads_our_own_sentence() -> None:
+    """A host named structured.example stands in the sentence, and is no word about what the endpoint knows."""
+
+    async def ask(opened: ChatClient) -> RefusedError:
+        with pytest.raises(RefusedError) as caught:
+            await opened.chat(QUESTION, temperature=0, max_tokens=8)
+        return caught.value
+
+    with ScriptedServer(lambda _: refuse(413, "too much")) as own:
+        error = with_client(own.base_url, ask)
+    assert (error.status, json.loads(error.body)["error"]["message"]) == (413, "too much")
+    assert own.base_url in str(error)
+    assert own.base_url not in error.body

@@ -79,7 +79,6 @@ class Owner(Record):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     name: str
-    pronoun: str
     intro: str
     vague: tuple[str, ...]
     facts: tuple[Fact, ...] = Field(alias="fact")

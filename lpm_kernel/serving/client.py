@@ -81,11 +81,6 @@ class ChatClient:
         self._key = endpoint.api_key.get_secret_value()
         self._under_way: set[asyncio.Task[Any]] = set()
 
-    @property
-    def structured(self) -> bool:
-        """Whether the endpoint takes a JSON schema, as far as is known; it may still ignore it."""
-        return "response_format" not in self._without
-
     async def __aenter__(self) -> Self:
         import openai
 
