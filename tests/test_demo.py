@@ -1,14 +1,18 @@
 """Laws of the embedded demo: the owner's data, the bio, and the base model made from them."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import Lpm, owner_items
+from conftest import ROOT, Lpm, owner_items
 
 from lpm_kernel.demo.owner import biography, items, load_owner, write_owner
 from lpm_kernel.demo.write import write_demo
+from lpm_kernel.files import file_sha256
 from lpm_kernel.owner.facts import facts_of
 from lpm_kernel.owner.items import ItemConfig, read_items
 from lpm_kernel.records import Prompt
@@ -99,17 +103,24 @@ def test_the_bio_is_markdown_with_sections(demo: Path) -> None:
     json.loads((demo / "merged.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def filled(tmp_path: Path, lpm: Lpm) -> Workspace:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with the demo in it, its first step done."""
-    workspace = Workspace(tmp_path / "resources")
-    lpm("pipeline", "--demo", "--until", "prepare", env={"LPM_WORKSPACE": str(workspace.root)})
-    assert workspace.find("prompts")
-    assert (workspace.root / "demo.json").is_file()
-    return workspace
+    root = tmp_path_factory.mktemp("demo") / "resources"
+    command = [sys.executable, "-m", "lpm_kernel", "pipeline", "--demo", "--until", "prepare", "--workspace", str(root)]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    return root
+
+
+@pytest.fixture
+def filled(original: Path, tmp_path: Path) -> Workspace:
+    """A copy of it."""
+    shutil.copytree(original, tmp_path / "resources")
+    return Workspace(tmp_path / "resources")
 
 
 def test_clean_takes_the_demo_away_whole(filled: Workspace, lpm: Lpm) -> None:
+    assert filled.find("prompts")
     done = lpm("clean", env={"LPM_WORKSPACE": str(filled.root)})
     assert [p.name for p in filled.root.rglob("*")] == [".lock"], done.stderr
 
@@ -124,6 +135,8 @@ def test_clean_leaves_an_owners_files_beside_the_demos_and_in_their_place(filled
         filled.place("held_out"): "edited",
         filled.root / "runs/20260101-000000-mine/status.json": '{"run": "mine", "steps": []}',
         filled.root / "runs/work/dpo-data/journal.sqlite": "paid for",
+        filled.root / "runs/work/dpo-data/.own": "",
+        filled.root / "runs/notes.txt": "about my runs",
     }
     for path, text in mine.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,6 +145,30 @@ def test_clean_leaves_an_owners_files_beside_the_demos_and_in_their_place(filled
     assert {path: path.read_text() for path in mine} == mine
     assert not filled.place("prompts").exists()
     assert not filled.place("global_bio").exists()
+
+
+def test_a_journal_that_an_owners_run_wrote_stays_though_its_record_is_gone(filled: Workspace, lpm: Lpm) -> None:
+    filled.place("merged.json").write_text(json.dumps(owner_items()))
+    env = {"LPM_WORKSPACE": str(filled.root), "LPM_ENDPOINT": "http://127.0.0.1:9/v1"}
+    lpm("run", "dpo-data", env=env)
+    for record in (filled.root / "runs").glob("2*"):
+        shutil.rmtree(record)
+    journal = filled.root / "runs/work/dpo-data/journal.sqlite"
+    journal.write_text("paid for")
+    lpm("clean", env=env)
+    assert journal.read_text() == "paid for"
+
+
+def test_clean_follows_no_link_and_no_path_out_of_the_workspace(filled: Workspace, lpm: Lpm, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text("mine")
+    sha256 = file_sha256(outside)
+    (filled.root / "link.txt").symlink_to(outside)
+    names = ["link.txt", "../outside.txt", str(outside)]
+    (filled.root / "demo.json").write_text(json.dumps({"files": dict.fromkeys(names, sha256)}))
+    lpm("clean", env={"LPM_WORKSPACE": str(filled.root)})
+    assert outside.read_text() == "mine"
+    assert (filled.root / "link.txt").is_symlink()
 
 
 def test_what_a_run_on_an_owners_data_made_in_the_demos_workspace_stays(filled: Workspace, lpm: Lpm) -> None:

@@ -5,24 +5,24 @@ a run made of nothing else says so in its manifest. Whatever fits neither is the
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lpm_kernel.demo.write import write_demo
 from lpm_kernel.errors import LpmError
-from lpm_kernel.files import file_sha256, read_object, write_atomically
+from lpm_kernel.files import file_sha256, read_object, remove, write_atomically
 from lpm_kernel.owner.items import ItemConfig
 from lpm_kernel.pipeline import STEPS
 from lpm_kernel.progress import say
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.manifest import files_of, manifest_path
-from lpm_kernel.workspace.places import Workspace
+from lpm_kernel.workspace.places import OWN_MARK, Workspace
 from lpm_kernel.workspace.publish import building
 from lpm_kernel.workspace.publish import give as put
 
 GIFT = "demo.json"
+RECORD_FILES = ("config.json", "status.json", "log.txt")
 SETTINGS = '# The settings of the demo. `make clean` takes the demo away.\npreset = "demo"'
 
 
@@ -65,9 +65,10 @@ def take_away(workspace: Workspace) -> None:
     if not (workspace.root / GIFT).is_file():
         return
     with lock(workspace):
-        for path in [*_made_by_demo(workspace), *_unchanged_gifts(workspace), *_demo_runs(workspace)]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-            _prune(path.parent, workspace.root)
+        for path in [*_made_by_demo(workspace), *_unchanged_gifts(workspace), *_traces_of_runs(workspace)]:
+            if path.exists() and _is_inside(workspace, path):
+                remove(path)
+                _prune(path.parent, workspace.root)
         stays = sorted(p for p in workspace.root.rglob("*") if p.is_file() and p.name not in (".lock", GIFT))
         (workspace.root / GIFT).unlink()
     own = f"; yours stays: {len(stays)} files, such as {stays[0].relative_to(workspace.root)}" if stays else ""
@@ -102,7 +103,7 @@ def _fits(workspace: Workspace, file: Path, given: dict[str, str]) -> bool:
 
 def _unchanged_gifts(workspace: Workspace) -> list[Path]:
     given = _given(workspace)
-    files = [workspace.root / name for name in given]
+    files = [workspace.root / name for name in given if not Path(name).is_absolute()]
     found = [file for file in files if file.is_file() and _fits(workspace, file, given)]
     settings = workspace.settings_path
     if settings.is_file() and settings.read_text(encoding="utf-8", errors="replace").strip() == SETTINGS:
@@ -121,22 +122,22 @@ def _made_by_demo(workspace: Workspace) -> Iterator[Path]:
                 yield manifest_path(place)
 
 
-def _demo_runs(workspace: Workspace) -> Iterator[Path]:
-    """The folders of the demo's runs; and all of `runs/`, with the journals, when no other run was ever recorded."""
-    runs = workspace.root / "runs"
-    records = {path.parent: _is_demo_run(path) for path in runs.glob("*/status.json")}
-    if all(records.values()):
-        yield from [runs] if runs.is_dir() else []
-    else:
-        yield from (folder for folder, demo in records.items() if demo)
+def _traces_of_runs(workspace: Workspace) -> Iterator[Path]:
+    """What the demo's runs wrote of themselves, and the work folders that no other run worked in."""
+    runs = workspace.runs_path
+    demos = [path.parent for path in runs.glob("*/status.json") if _object(path).get("demo") is True]
+    yield from (folder / name for folder in demos for name in RECORD_FILES)
+    yield from (path for path in (runs / "work").glob("*/") if not (path / OWN_MARK).exists())
+    yield from (runs / "hashes.json", runs / "latest")
 
 
-def _is_demo_run(status_path: Path) -> bool:
-    return _object(status_path).get("demo") is True
+def _is_inside(workspace: Workspace, path: Path) -> bool:
+    """False for a link, and for what lies behind a link that leads out of the workspace."""
+    return not path.is_symlink() and path.resolve().is_relative_to(workspace.root.resolve())
 
 
 def _prune(folder: Path, root: Path) -> None:
     """Take away folders that are empty now, below the root."""
-    while folder != root and not any(folder.iterdir()):
+    while folder != root and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

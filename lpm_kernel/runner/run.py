@@ -18,7 +18,7 @@ from lpm_kernel.runner.settings import take_documented_bio
 from lpm_kernel.runner.state import StepState, chain_states, forced_from, lacking_message, refuse_when_lacking, state_of
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.manifest import Manifest, now
-from lpm_kernel.workspace.places import Workspace
+from lpm_kernel.workspace.places import OWN_MARK, Workspace
 from lpm_kernel.workspace.publish import building, publish
 
 
@@ -77,7 +77,10 @@ def run_step(
     digests = {role: workspace.digest(path) for role, path in inputs.items() if path}
     used = {role: overrides.get(role) or workspace.find(a) for role, a in step.uses.items()}
     places = {role: overrides.get(role) or workspace.place(a) for role, a in step.makes.items()}
+    is_demo = record.demo and not overrides
     extra = {"work_path": workspace.work_path(step.name)} if step.resumes else {}
+    if extra and not is_demo:
+        (extra["work_path"] / OWN_MARK).touch()
     started = time.monotonic()
     record.note(step.name, "running")
     with building(places) as drafts:
@@ -91,7 +94,7 @@ def run_step(
             seconds=round(time.monotonic() - started, 2),
             made_at=now(),
             versions=versions() | _stage_versions(step, config),
-            demo=record.demo and not overrides,
+            demo=is_demo,
         )
         publish(workspace, drafts, places, manifest)
     if step.resumes and not step.journals:

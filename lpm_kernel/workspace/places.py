@@ -37,6 +37,8 @@ ARTIFACTS: dict[str, tuple[str, ...]] = {
 """Name -> places, the first is where we write; a trailing / is a model folder, `*` takes the newest."""
 
 SETTINGS = "configs/lpm.toml"
+OWN_MARK = ".own"
+"""In the work folder of a step: a run on an owner's data worked here, so what lies here is not the demo's alone."""
 MODEL_MARKS = ("config.json", "adapter_config.json")
 
 
