@@ -31,6 +31,8 @@ from pydantic_core.core_schema import no_info_after_validator_function
 from lpm_kernel.errors import ConfigError, UsageError
 
 COMMON = "common"
+URLS = frozenset({"endpoint", "judge_base_url"})
+"""Settings that are URLs, even where their scheme was forgotten."""
 RESERVED = {"LPM_WORKSPACE", "LPM_PRESET"}
 """Environment variables that name no setting of a step."""
 ENVIRONMENT = "environment"
@@ -59,7 +61,7 @@ class Config(BaseModel):
     def recorded(self) -> dict[str, Any]:
         """The settings as JSON values, without the user and password that a URL may hold."""
         values = self.model_dump(mode="json")
-        return {k: shown_url(v) if isinstance(v, str) and "://" in v else v for k, v in values.items()}
+        return {k: shown_url(v) if isinstance(v, str) and (k in URLS or "://" in v) else v for k, v in values.items()}
 
     @classmethod
     def settings(cls) -> dict[str, FieldInfo]:
@@ -74,6 +76,7 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+SENDABLE = re.compile(r"[\x20-\x7e]*")
 SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 HOST_AND_PORT = re.compile(r"(\[[^\]@]*\]|[^:/?#@\[]*)(:[0-9]+)?([/?#]|$)")
 """How a URL goes on behind user and password."""
@@ -150,11 +153,19 @@ def environment_layer(kinds: Mapping[str, type[Config]], environ: Mapping[str, s
 
 
 def variables_layer(kinds: Mapping[str, type[Config]], values: Mapping[str, str], origin: str) -> Layer:
-    """Well-known variables, such as OPENAI_API_KEY: the only source of the secrets."""
+    """Well-known variables, such as OPENAI_API_KEY: the only source of the secrets.
+
+    Spaces and line ends around a value are none of it. Raises ConfigError for what no HTTP header can carry, untold.
+    """
     tables = {
-        step: {key: value for key, name in kind.variables().items() if (value := values.get(name, ""))}
+        step: {key: value for key, name in kind.variables().items() if (value := values.get(name, "").strip())}
         for step, kind in kinds.items()
     }
+    for step, table in tables.items():
+        for key, value in table.items():
+            if not SENDABLE.fullmatch(value):
+                name = kinds[step].variables()[key]
+                raise ConfigError(f"{name} ({origin}) holds a character that no header can carry; copy it once more")
     return Layer(origin, tables)
 
 
@@ -204,12 +215,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shown_url(url: str) -> str:
-    """The URL without user and password, even where an @ or a slash in them is not escaped as it must be."""
+    """The URL without user, password and query, even where an @ or a slash in them is not escaped as it must be."""
     scheme = "".join(SCHEME.findall(url))
     rest = url.removeprefix(scheme)
     while "@" in rest and not HOST_AND_PORT.match(rest):
         rest = rest.partition("@")[2]
-    return scheme + rest
+    return scheme + re.split(r"[?#]", rest)[0]
 
 
 def _shared_keys(kinds: Mapping[str, type[Config]]) -> set[str]:

@@ -8,6 +8,7 @@ WAL with synchronous=FULL: a committed record survives power loss. Commits are g
 import asyncio
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -24,12 +25,14 @@ class Journal:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._alone = threading.Lock()  # one connection in two threads at once ends in an error without a name
         self._pending: dict[str, str] = {}
         self._committed: asyncio.Future[None] | None = None
 
     def get(self, key: str) -> Any | None:
         """The value under the key, or None."""
-        row = self._connection.execute("SELECT value FROM record WHERE key = ?", (key,)).fetchone()
+        with self._alone:
+            row = self._connection.execute("SELECT value FROM record WHERE key = ?", (key,)).fetchone()
         return None if row is None else json.loads(row[0])
 
     def __len__(self) -> int:
@@ -58,7 +61,7 @@ class Journal:
 
     def _commit(self, rows: list[tuple[str, str]]) -> None:
         try:
-            with self._connection:
+            with self._alone, self._connection:
                 self._connection.executemany("INSERT OR REPLACE INTO record VALUES (?, ?)", rows)
         except sqlite3.OperationalError as error:
             raise DiskError(f"the journal could not be written ({error}); free space and start again") from error

@@ -247,6 +247,8 @@ class ScriptedServer:
         self.closing = threading.Event()
         self._seen: Counter[str] = Counter()
         self._repeats: Counter[str] = Counter()
+        self.authorizations: set[str] = set()
+        """Authorization headers that came with any request, chat or not."""
         self._lock = threading.Lock()
         self._log = log_path.open("a", encoding="utf-8") if log_path else None
         self._server = _Server(("127.0.0.1", port), type("Bound", (_Handler,), {"scripted": self}))
@@ -308,6 +310,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent: the calls are in the log."""
 
     def do_GET(self) -> None:
+        self.scripted.authorizations.add(self.headers.get("Authorization") or "")
         behaviour, route = self._route()
         own = self.scripted
         pages: dict[str, dict[str, Any]] = {
@@ -323,6 +326,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, pages[route])
 
     def do_POST(self) -> None:
+        self.scripted.authorizations.add(self.headers.get("Authorization") or "")
         behaviour, route = self._route()
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if not self._allowed():

@@ -114,7 +114,7 @@ def test_a_common_assignment_reaches_every_step_that_knows_the_key(workspace: Wo
 
 
 def test_a_name_that_is_none_of_those_known_names_the_nearest(workspace: Workspace) -> None:
-    with pytest.raises(UsageError, match=r"judge = 'refrence' .*openai, reference .*did you mean 'reference'"):
+    with pytest.raises(UsageError, match=rf"judge = 'refrence' .*{', '.join(JUDGES)} .*did you mean 'reference'"):
         resolve_all(workspace, flags={"dpo-data": {"judge": "refrence"}})
 
 
@@ -122,3 +122,54 @@ def test_a_name_that_is_none_of_those_known_names_the_nearest(workspace: Workspa
 def test_the_settings_of_every_judge_are_settings_of_every_stage_that_judges(kind: JudgeKind) -> None:
     for step in ("dpo-data", "evaluate"):
         assert kind.settings.model_fields.keys() <= config_kinds()[step].model_fields.keys()
+
+
+@pytest.mark.parametrize("key", ["sk-canary\r", " sk-canary\n"])
+def test_a_key_from_a_file_with_other_line_ends_is_the_key(
+    key: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    config = resolve_all(workspace)["dpo-data"]
+    assert isinstance(config, DataConfig)
+    assert config.judge_api_key.get_secret_value() == "sk-canary"
+
+
+@pytest.mark.parametrize("key", ["sk-canary\nx", "sk-canary\u00e9"])
+def test_a_key_that_no_header_can_carry_is_refused_untold(
+    key: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
+        resolve_all(workspace)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["user:canary@127.0.0.1:9/v1", "http://u:canary@h/v1", "http://h/v1?api_key=canary", "h/v1#canary"]
+)
+def test_no_record_holds_the_password_or_the_query_of_a_url(url: str, workspace: Workspace) -> None:
+    settings = [f"dpo-data.endpoint={url}", f"dpo-data.judge_base_url={url}"]
+    assert "canary" not in str(resolve_all(workspace, assignments=settings)["dpo-data"].recorded())
+
+
+def test_a_dotenv_file_that_is_no_utf8_is_told_with_its_place(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_bytes(b"OPENAI_API_KEY=\xff\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"\.env is not UTF-8.*byte 15"):
+        resolve_all(workspace)
+
+
+OPERATIONAL = {
+    "dpo-data": "engine slots threads port start_timeout_s answer_timeout_s judge_in_flight judge_failed_share "
+    "judge_timeout_s",
+    "sft-gguf": "engine slots threads port start_timeout_s converter_path convert_timeout_s",
+    "prepare": "",
+    "dpo-train": "",
+}
+
+
+@pytest.mark.parametrize(("step", "names"), OPERATIONAL.items(), ids=OPERATIONAL)
+def test_these_settings_and_no_others_make_nothing_stale(step: str, names: str) -> None:
+    assert config_kinds()[step].all_operational() == set(names.split())

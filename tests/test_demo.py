@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Lpm, owner_items
 
+from lpm_kernel.demo import gift
 from lpm_kernel.demo.owner import biography, items, load_owner, write_owner
 from lpm_kernel.demo.write import write_demo
 from lpm_kernel.files import file_sha256
@@ -137,6 +138,7 @@ def test_clean_leaves_an_owners_files_beside_the_demos_and_in_their_place(filled
         filled.root / "runs/work/dpo-data/journal.sqlite": "paid for",
         filled.root / "runs/work/dpo-data/.own": "",
         filled.root / "runs/notes.txt": "about my runs",
+        filled.root / "runs/work/evaluate/mine.txt": "beside the journal",
     }
     for path, text in mine.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,6 +191,47 @@ def test_an_owners_settings_are_never_overwritten_by_the_demo(tmp_path: Path, lp
     assert workspace.settings_path.read_text() == '[common]\njudge_model = "mine"\n'
     assert Workspace(workspace.root / "demo").find("prompts")
     assert not workspace.find("prompts")
+
+
+@pytest.mark.parametrize("below", ["", "demo"])
+def test_the_demo_never_works_on_an_owners_data_whatever_the_settings_say(
+    below: str, workspace: Workspace, lpm: Lpm
+) -> None:
+    theirs = Workspace(workspace.root / below)
+    for place in (workspace, theirs):
+        place.settings_path.parent.mkdir(parents=True, exist_ok=True)
+        place.settings_path.write_text('preset = "demo"')
+    theirs.place("merged.json").parent.mkdir(parents=True, exist_ok=True)
+    theirs.place("merged.json").write_text(json.dumps(owner_items()))
+    done = lpm("pipeline", "--demo", "--until", "prepare", env={"LPM_WORKSPACE": str(workspace.root)})
+    assert (done.returncode, "files of yours" in done.stderr) == (64 if below else 0, True), done.stderr
+    assert theirs.find("prompts") is None
+    assert theirs.find("base_model") is None
+
+
+def test_a_demo_killed_before_its_first_file_is_cleaned_too(tmp_path: Path, lpm: Lpm) -> None:
+    workspace = Workspace(tmp_path / "resources")
+    gift.begin(workspace)
+    workspace.place("lpm.gguf").parent.mkdir(parents=True)
+    lpm("clean", env={"LPM_WORKSPACE": str(workspace.root)})
+    assert [p.name for p in workspace.root.rglob("*")] == [".lock"]
+
+
+def test_a_demo_that_recorded_nothing_is_told_and_stays(filled: Workspace, lpm: Lpm) -> None:
+    (filled.root / "demo.json").unlink()
+    done = lpm("clean", env={"LPM_WORKSPACE": str(filled.root)})
+    assert "by hand" in done.stderr
+    assert filled.find("prompts")
+
+
+def test_clean_leaves_what_lies_behind_a_linked_folder(filled: Workspace, lpm: Lpm, tmp_path: Path) -> None:
+    for name in ("runs", "L2/base_models/demo"):
+        (filled.root / name).rename(tmp_path / Path(name).name)
+        (filled.root / name).symlink_to(tmp_path / Path(name).name)
+    done = lpm("clean", env={"LPM_WORKSPACE": str(filled.root)})
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "runs").glob("*/status.json"))
+    assert (tmp_path / "demo/config.json").exists()
 
 
 def test_edited_settings_of_the_demo_stay_as_they_are(filled: Workspace, lpm: Lpm) -> None:

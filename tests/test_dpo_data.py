@@ -23,7 +23,7 @@ from scripted_server import (
 )
 
 from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
-from lpm_kernel.files import read_jsonl, write_jsonl
+from lpm_kernel.files import file_sha256, read_jsonl, write_jsonl
 from lpm_kernel.judges import pairwise
 from lpm_kernel.judges.reference import ReferenceJudge
 from lpm_kernel.L2 import prepare_data
@@ -214,6 +214,17 @@ def test_a_fourth_answer_is_asked_for_alone_and_the_three_before_it_stay(synthes
     assert [answers[:3] for answers in four] == three
     assert asked == [1] * len(four)
     assert [e.answers for e in read_jsonl(fresh["verdicts_path"], Evidence)] == four
+
+
+def test_answers_of_a_server_whose_weights_nobody_can_see_never_count_as_those_of_a_file(
+    synthesise: Synthesise, tmp_path: Path
+) -> None:
+    weights = tmp_path / "served.gguf"
+    weights.write_bytes(b"what lies there now")
+    with ScriptedServer(model_path=str(weights)) as server:
+        account = json.loads(synthesise(server, model="")["account_path"].read_text())
+    assert account["served"]["weights"] == "unknown"
+    assert account["served"]["identity"] != file_sha256(weights)
 
 
 def short(call: Call) -> Reply:

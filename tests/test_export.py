@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -313,7 +314,7 @@ def test_a_converter_that_hangs_ends_at_its_deadline(model: Path, tmp_path: Path
     for part in converter.PARTS:
         (fake / part).parent.mkdir(parents=True, exist_ok=True)
         (fake / part).write_text("import time\ntime.sleep(60)\n")
-    log_path = tmp_path / "log"
+    log_path, start = tmp_path / "log", time.monotonic()
     with (
         pytest.raises(ServiceError, match="convert-timeout-s"),
         converter.converting(
@@ -322,3 +323,4 @@ def test_a_converter_that_hangs_ends_at_its_deadline(model: Path, tmp_path: Path
     ):
         conversion.finish()
     assert conversion.child.wait(0) is not None
+    assert time.monotonic() - start < 20

@@ -30,6 +30,15 @@ def test_no_note_of_a_held_out_question_is_among_the_prompts(tmp_path: Path, mer
     assert not {p.user for p in held_out} & {p.user for p in prompts}
 
 
+def test_every_usable_item_is_written_for_sft_whatever_the_split(
+    tmp_path: Path, merged_path: Path, bio_path: Path
+) -> None:
+    made = prepared(tmp_path, merged_path, bio_path)
+    items = list(read_jsonl(made["items_path"], Prompt))
+    assert items == read_items(merged_path, CONFIG)[0]
+    assert len(items) > len(list(read_jsonl(made["prompts_path"], Prompt)))
+
+
 def test_usable_equals_prompts_plus_held_out_plus_set_aside(tmp_path: Path, merged_path: Path, bio_path: Path) -> None:
     account = json.loads(prepared(tmp_path, merged_path, bio_path)["account_path"].read_text())
     assert account["usable"] == account["prompts"] + account["held_out"] + sum(account["set_aside"].values())

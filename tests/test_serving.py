@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from tiny_gguf import CONTEXT, write_tiny_gguf
 
 from lpm_kernel.checkout import CHECKOUT
 from lpm_kernel.errors import DataError, LpmError, MissingInputError, PermissionDeniedError, ServiceError
+from lpm_kernel.files import file_sha256
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.records import Message
 from lpm_kernel.serving import child as process
@@ -347,16 +349,33 @@ def test_a_server_with_other_weights_is_told_and_asked_nothing(
     assert "--endpoint" in told[0]
 
 
-def test_a_server_started_before_its_file_was_made_anew_serves_other_weights(port: int, tmp_path: Path) -> None:
+def test_a_real_server_with_other_weights_is_left_alone_and_one_with_the_same_is_used(
+    gguf: Path, port: int, tmp_path: Path
+) -> None:
+    same, other = tmp_path / "same.gguf", write_tiny_gguf(tmp_path / "other.gguf", seed=1)
+    shutil.copy(gguf, same)
+    time.sleep(2 * listener.CLOCK_SLACK_S + 0.1)
+    for served, used in ((same, True), (other, False)):
+        with (
+            serve(served, own(port), tmp_path / "theirs.log", api_key=""),
+            connect(gguf, own(port), tmp_path / "ours.log") as endpoint,
+        ):
+            assert endpoint.ours is not used
+            assert endpoint.weights_sha256 == file_sha256(gguf)
+
+
+@pytest.mark.parametrize("age_s", [0, 3600], ids=["new", "restored from a backup"])
+def test_a_server_started_before_its_file_was_replaced_serves_other_weights(
+    port: int, tmp_path: Path, age_s: float
+) -> None:
     served = tmp_path / "lpm.gguf"
     write_tiny_gguf(served, seed=1)
-    os.utime(served, (time.time() - 9, time.time() - 9))
     with serve(served, own(port), tmp_path / "theirs.log", api_key=""):
         with connect(served, own(port), tmp_path / "ours.log") as same:
             assert not same.ours
-        time.sleep(0.02)
         gguf_now = write_tiny_gguf(tmp_path / "new.gguf", seed=2)
-        os.utime(gguf_now, (time.time() + 1, time.time() + 1))
+        os.utime(gguf_now, (time.time() - age_s, time.time() - age_s))
+        time.sleep(2 * listener.CLOCK_SLACK_S + 0.1)
         gguf_now.rename(served)
         with connect(served, own(port), tmp_path / "ours.log") as endpoint:
             assert endpoint.ours
@@ -393,6 +412,7 @@ def test_no_key_goes_to_a_server_that_was_not_asked_for(
     ):
         assert endpoint.ours
         assert locked.calls == []
+        assert locked.authorizations == {""}
     assert f"--endpoint {locked.base_url}" in caplog.text
 
 

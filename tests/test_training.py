@@ -384,6 +384,13 @@ def test_a_held_out_question_is_in_no_training_row() -> None:
     assert sft_train.without_questions(rows, [rows[0]]) == [rows[2]]
 
 
+def test_sft_on_the_file_that_prepare_reads_names_the_one_that_it_writes(
+    base: Path, items: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="lpm path items"):
+        train_sft(base, items.parent / "merged.json", tmp_path / "out")
+
+
 def test_sft_says_what_to_do_when_every_item_is_held_out(base: Path, items: Path, tmp_path: Path) -> None:
     shutil.copy(items, tmp_path / "held.jsonl")
     with pytest.raises(DataError, match="add items"):

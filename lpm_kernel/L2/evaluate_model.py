@@ -54,8 +54,8 @@ class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, GateConfig):
 
 
 def preflight(config: StageConfig) -> list[Finding]:
-    """Whether a server and the judge can be asked."""
-    return [*connect.preflight(config), judges.preflight(config)]
+    """Whether our own server can be started and the judge be asked."""
+    return [connect.engine_finding(config), judges.preflight(config)]
 
 
 def run(

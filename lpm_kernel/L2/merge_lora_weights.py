@@ -203,7 +203,7 @@ def _write_weights(merge: Merge, weights: list[Weight], output_path: Path, max_s
     output_path.mkdir(parents=True, exist_ok=True)
     sources = {weight.name: weight for weight in weights}
     plan = plan_shards([with_dtype(weight, merge.dtype_of(weight)) for weight in weights], max_shard_bytes)
-    with progress("merging tensors", len(weights)) as shown:
+    with progress("merging tensors" if merge.updates else "copying tensors", len(weights)) as shown:
         for name, stored in plan.items():
             _write_shard(merge, [sources[weight.name] for weight in stored], output_path / name, shown)
     write_index(output_path, plan)

@@ -79,6 +79,11 @@ def run(
 
 
 def _training_items(items_path: Path, held_out_path: Path | None) -> list[Prompt]:
+    if items_path.is_file() and items_path.read_bytes()[:1] == b"[":
+        raise DataError(
+            f"{items_path} is a JSON list; SFT trains on the items that `lpm run prepare` renders of it, so that it "
+            "asks as DPO does: leave --training_data_path out, or give the path that `lpm path items` tells"
+        )
     items = list(read_jsonl(items_path, Prompt))
     held_out = [] if held_out_path is None else list(read_jsonl(held_out_path, Prompt))
     kept = without_questions(items, held_out)

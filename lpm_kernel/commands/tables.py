@@ -1,6 +1,7 @@
 """What commands print on standard output: tables for people, JSON for machines."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -21,6 +22,7 @@ from lpm_kernel.runner.run_record import latest_status
 from lpm_kernel.runner.state import chain_states, forced_from, missing_inputs, refuse_when_lacking
 from lpm_kernel.workspace.places import Workspace
 
+PIPED_CHARS = 400
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "stale": "yellow", "pending": "dim"}
 
 
@@ -33,7 +35,7 @@ def show_steps(as_json: bool) -> None:
     table = _table("step", "needs", "makes")
     for step in STEPS:
         table.add_row(step.name, ", ".join(step.needs.values()), ", ".join(step.makes.values()))
-    Console().print(table)
+    _console().print(table)
 
 
 def show_status(workspace: Workspace, configs: Mapping[str, Config], as_json: bool) -> None:
@@ -59,7 +61,7 @@ def show_status(workspace: Workspace, configs: Mapping[str, Config], as_json: bo
         spent = clock(row["seconds"]) if isinstance(row["seconds"], float) else ""
         table.add_row(str(row["name"]), _coloured(str(row["state"])), spent, escape(str(row["reason"])))
     _print_root(workspace)
-    Console().print(table)
+    _console().print(table)
 
 
 def show_plan(
@@ -98,7 +100,7 @@ def show_plan(
     for row in rows:
         table.add_row(row["name"], row["action"], escape(row["reason"]))
     _print_root(workspace)
-    Console().print(table)
+    _console().print(table)
     if lacking:
         refuse_when_lacking(workspace, states)
     for finding in blocking:
@@ -121,7 +123,7 @@ def show_verdict(workspace: Workspace, as_json: bool) -> None:
     table.add_row("wins", str(wins.before_wins), str(wins.after_wins), f"{wins.ties} ties")
     table.add_row("win rate", "", _number(wins.rate), _bounds(wins.ci95))
     table.add_row("personalisation lift", _number(lift.before, "+"), _number(lift.after, "+"), "")
-    console = Console()
+    console = _console()
     console.print(table)
     colour = "green" if evaluation.decision == "promote" else "yellow"
     console.print(f"[bold {colour}]{evaluation.decision}[/]: {escape('; '.join(evaluation.reasons))}", soft_wrap=True)
@@ -140,7 +142,12 @@ def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
         mark = "[green]ok[/]" if finding.fine else "[red]missing[/]" if finding.blocks else "[yellow]note[/]"
         cure = "" if finding.fine else finding.cure
         table.add_row(mark, finding.what, escape(finding.found), escape(cure))
-    Console().print(table)
+    _console().print(table)
+
+
+def _console() -> Console:
+    """As wide as the terminal; in a pipe, wide enough that no path is broken."""
+    return Console(width=None if sys.stdout.isatty() else PIPED_CHARS)
 
 
 def _blocks(finding: Finding) -> bool:
@@ -148,7 +155,7 @@ def _blocks(finding: Finding) -> bool:
 
 
 def _print_root(workspace: Workspace) -> None:
-    Console().print(f"workspace {workspace.root}", highlight=False, markup=False, soft_wrap=True)
+    _console().print(f"workspace {workspace.root}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _number(value: float | None, sign: str = "") -> str:

@@ -23,7 +23,8 @@ from lpm_kernel.workspace.publish import give as put
 
 GIFT = "demo.json"
 RECORD_FILES = ("config.json", "status.json", "log.txt")
-SETTINGS = '# The settings of the demo. `make clean` takes the demo away.\npreset = "demo"'
+WORK_FILES = ("journal.sqlite*", "*.log", "checkpoint-*")
+SETTINGS = '# The settings of the demo. `lpm clean` takes the demo away.\npreset = "demo"'
 
 
 def is_complete(workspace: Workspace) -> bool:
@@ -31,8 +32,24 @@ def is_complete(workspace: Workspace) -> bool:
     return all(place.exists() for place in _places(workspace).values())
 
 
-def give_settings(workspace: Workspace) -> None:
-    """The demo's settings file, where there is none."""
+def holds_an_owner(workspace: Workspace) -> bool:
+    """Whether data or a model is there that the demo neither gave nor made; an edited bio of the demo's is none."""
+    given = _given(workspace)
+    models = (workspace.root / "L2/base_models").glob("*/**/*")
+    sources = [path for path in (workspace.find("merged.json"), *models) if path and path.is_file()]
+    if not all(_fits(workspace, path, given) for path in sources):
+        return True
+    if not given and workspace.find("global_bio"):
+        return True
+    places = [place for name in ("personal_model", "merged_model", "lpm.gguf") if (place := workspace.find(name))]
+    manifests = [workspace.manifest(place) for place in places]
+    return not all(manifest and manifest.demo for manifest in manifests)
+
+
+def begin(workspace: Workspace) -> None:
+    """An empty record, so that what comes next is known to be the demo's; and the settings, where there are none."""
+    if not (workspace.root / GIFT).exists():
+        write_atomically(workspace.root / GIFT, json.dumps({"files": {}}))
     if not workspace.settings_path.exists():
         write_atomically(workspace.settings_path, SETTINGS)
 
@@ -60,19 +77,26 @@ def is_all_demo(workspace: Workspace) -> bool:
     return bool(given) and all(_fits(workspace, file, given) for file in files)
 
 
-def take_away(workspace: Workspace) -> None:
-    """Remove what is the demo's and nothing else, and say what stays. Raises BusyError while a run is under way."""
+def take_away(workspace: Workspace) -> bool:
+    """Remove what is the demo's and nothing else, and say what stays; False where no demo recorded itself.
+
+    Raises BusyError while a run is under way.
+    """
     if not (workspace.root / GIFT).is_file():
-        return
+        return False
     with lock(workspace):
         for path in [*_made_by_demo(workspace), *_unchanged_gifts(workspace), *_traces_of_runs(workspace)]:
             if path.exists() and _is_inside(workspace, path):
                 remove(path)
                 _prune(path.parent, workspace.root)
+        for step in STEPS:
+            for artifact in step.makes.values():
+                _prune(workspace.place(artifact).parent, workspace.root)
         stays = sorted(p for p in workspace.root.rglob("*") if p.is_file() and p.name not in (".lock", GIFT))
         (workspace.root / GIFT).unlink()
     own = f"; yours stays: {len(stays)} files, such as {stays[0].relative_to(workspace.root)}" if stays else ""
     say(f"the demo in {workspace.root} is gone{own}")
+    return True
 
 
 def _places(workspace: Workspace) -> dict[str, Path]:
@@ -127,7 +151,8 @@ def _traces_of_runs(workspace: Workspace) -> Iterator[Path]:
     runs = workspace.runs_path
     demos = [path.parent for path in runs.glob("*/status.json") if _object(path).get("demo") is True]
     yield from (folder / name for folder in demos for name in RECORD_FILES)
-    yield from (path for path in (runs / "work").glob("*/") if not (path / OWN_MARK).exists())
+    for work in (runs / "work").glob("*/"):
+        yield from () if (work / OWN_MARK).exists() else (path for name in WORK_FILES for path in work.glob(name))
     yield from (runs / "hashes.json", runs / "latest")
 
 
@@ -138,6 +163,9 @@ def _is_inside(workspace: Workspace, path: Path) -> bool:
 
 def _prune(folder: Path, root: Path) -> None:
     """Take away folders that are empty now, below the root."""
-    while folder != root and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    while folder != root and not (folder.is_dir() and any(folder.iterdir())):
+        if folder.is_symlink():
+            return
+        if folder.is_dir():
+            folder.rmdir()
         folder = folder.parent

@@ -21,7 +21,7 @@ class JudgeConfig(*(kind.settings for kind in JUDGES.values()), JudgingSettings)
 
     judge: Annotated[str, OneOf(tuple(JUDGES))] = Field(
         "openai",
-        description="openai: any OpenAI-compatible endpoint; reference: embedded, by the SFT target and the bio.",
+        description=f"Who judges. {'; '.join(f'{name}: {kind.about}' for name, kind in JUDGES.items())}.",
     )
 
 

@@ -60,6 +60,8 @@ class Judge(Protocol):
 class JudgeKind:
     """A family of judges: all that the rest of the program needs to know of it."""
 
+    about: str
+    """In a few words, for the help."""
     settings: type[JudgingSettings]
     """Its own settings; they become settings of every stage that judges."""
     open: Callable[[Any], AbstractAsyncContextManager[Judge]]

@@ -230,4 +230,4 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found if len(found) == len(pairs) else {}
 
 
-KIND = JudgeKind(PairwiseSettings, open_pairwise, preflight)
+KIND = JudgeKind("any OpenAI-compatible endpoint", PairwiseSettings, open_pairwise, preflight)

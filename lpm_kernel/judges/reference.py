@@ -67,7 +67,7 @@ def preflight(_: ReferenceSettings) -> Finding:
     return Finding("judge", "reference (embedded)")
 
 
-KIND = JudgeKind(ReferenceSettings, open_reference, preflight)
+KIND = JudgeKind("embedded, by the SFT target and the bio", ReferenceSettings, open_reference, preflight)
 
 
 @lru_cache(maxsize=1)

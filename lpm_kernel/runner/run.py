@@ -55,7 +55,7 @@ def run_one(step: Step, workspace: Workspace, configs: Mapping[str, Config], ove
     """Run one step, and before it what it lacks and costs little: `prepare`, and the GGUF of a model that is there."""
     with lock(workspace):
         take_documented_bio(workspace)
-        with recording(workspace, configs, is_all_demo(workspace)) as record:
+        with recording(workspace, configs, is_all_demo(workspace) and not overrides) as record:
             refuse_when_blocked({step.name: StepState("stale", "asked for")}, configs)
             for needed in _cheap_steps(step, workspace, configs, overrides):
                 say(f"{needed.name}: {state_of(needed, workspace, configs[needed.name]).reason}")
@@ -77,7 +77,7 @@ def run_step(
     digests = {role: workspace.digest(path) for role, path in inputs.items() if path}
     used = {role: overrides.get(role) or workspace.find(a) for role, a in step.uses.items()}
     places = {role: overrides.get(role) or workspace.place(a) for role, a in step.makes.items()}
-    is_demo = record.demo and not overrides
+    is_demo = record.demo
     extra = {"work_path": workspace.work_path(step.name)} if step.resumes else {}
     if extra and not is_demo:
         (extra["work_path"] / OWN_MARK).touch()

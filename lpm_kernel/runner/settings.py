@@ -29,8 +29,6 @@ from lpm_kernel.progress import say
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.places import Workspace
 
-OWNERS = ("merged.json", "global_bio", "base_model", "merged_model", "personal_model", "lpm.gguf")
-"""Artifacts that make a workspace somebody's."""
 DOCUMENTED = "dpo/utils.py"
 
 
@@ -46,13 +44,22 @@ def open_workspace(given: str = "") -> Workspace:
 
 
 def demo_workspace(given: str = "") -> Workspace:
-    """The same for the demo, which never mixes with an owner's files: where there are some, it is `demo/` below."""
+    """The same for the demo, which never mixes with an owner's files: where there are some, it is `demo/` below.
+
+    Raises UsageError when there are some in `demo/` too.
+    """
     workspace = open_workspace(given)
-    owners = workspace.settings_path.exists() or any(workspace.find(name) for name in OWNERS)
-    if is_demo(workspace) or not owners:
+    if _takes_the_demo(workspace):
         return workspace
-    say(f"{workspace.root} holds files of yours; the demo goes to {workspace.root / 'demo'}")
-    return Workspace(workspace.root / "demo")
+    below = Workspace(workspace.root / "demo")
+    if not _takes_the_demo(below):
+        raise UsageError(f"{workspace.root} and {below.root} hold files of yours; give the demo another --workspace")
+    say(f"{workspace.root} holds files of yours; the demo goes to {below.root}")
+    return below
+
+
+def _takes_the_demo(workspace: Workspace) -> bool:
+    return (is_demo(workspace) or not workspace.settings_path.exists()) and not gift.holds_an_owner(workspace)
 
 
 def is_demo(workspace: Workspace) -> bool:
@@ -65,7 +72,7 @@ def fill_with_demo(workspace: Workspace) -> None:
     if gift.is_complete(workspace):
         return
     with lock(workspace):
-        gift.give_settings(workspace)
+        gift.begin(workspace)
         config = resolve_all(workspace, preset="demo")["prepare"]
         assert isinstance(config, PrepareConfig)
         say("writing the demo's owner, notes and untrained base model")
@@ -101,9 +108,16 @@ def resolve_all(
 
 def environment() -> Mapping[str, str]:
     """The environment, and what `.env` of the current folder or the checkout adds to it."""
-    files = (dotenv_values(folder / ".env") for folder in (CHECKOUT, Path.cwd()))
+    files = (_dotenv(folder / ".env") for folder in (CHECKOUT, Path.cwd()))
     added = {name: value for file in files for name, value in file.items() if value is not None}
     return {**added, **os.environ}
+
+
+def _dotenv(path: Path) -> dict[str, str | None]:
+    try:
+        return dotenv_values(path)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
 def documented_bio() -> str:

@@ -39,13 +39,17 @@ def has_other_server(config: ServingConfig) -> bool:
 
 
 def preflight(config: ServingConfig) -> list[Finding]:
-    """The engines that are here, and who listens on the port."""
+    """Our own engines, and who listens on the port."""
+    return [engine_finding(config), Finding(f"port {config.port}", probe.who_listens(config.port))]
+
+
+def engine_finding(config: ServingConfig) -> Finding:
+    """The engines that are here."""
     names = [program.engine for program in engines.find_programs(config.engine)]
-    engine = Finding(
+    return Finding(
         "server",
         ", ".join(names) or f"none (engine {config.engine})",
         fine=bool(names or config.endpoint),
         cure="bash scripts/setup installs xllamacpp; or set --endpoint",
         blocks=ServiceError,
     )
-    return [engine, Finding(f"port {config.port}", probe.who_listens(config.port))]

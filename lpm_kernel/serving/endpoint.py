@@ -19,7 +19,7 @@ class ServingConfig(Config):
     operational = frozenset({"engine", "slots", "threads", "port", "start_timeout_s"})
 
     engine: Annotated[str, OneOf((AUTO, *ENGINES))] = Field(
-        AUTO, description="Our own server: a llama-server binary, xllamacpp, or auto: the first that works here."
+        AUTO, description=f"Our own server: {', '.join(ENGINES)}, or auto: the first that works here."
     )
     endpoint: str = Field(
         "", description="Base URL of an OpenAI-compatible server to ask instead, such as http://10.0.0.2:8000/v1."

@@ -10,6 +10,9 @@ from lpm_kernel.files import file_sha256
 if TYPE_CHECKING:
     import psutil
 
+CLOCK_SLACK_S = 1.0
+"""The system knows when it booted, and so when a process began, to the second."""
+
 
 @dataclass(frozen=True)
 class ServedFile:
@@ -17,7 +20,7 @@ class ServedFile:
 
     path: Path
     is_stale: bool
-    """It was written after the server started, so the server holds what was there before."""
+    """It came to its place after the server had started, so the server holds what was there before."""
 
     @cached_property
     def sha256(self) -> str:
@@ -26,21 +29,24 @@ class ServedFile:
 
 
 def served_file(port: int, model_path: str) -> ServedFile | None:
-    """The file behind llama.cpp's `model_path`; None where it is no file here or its folder cannot be seen.
+    """The file behind llama.cpp's `model_path`, a relative one taken from the folder in which the server was started.
 
-    A relative path is one of the folder in which the server was started.
+    None where it is no file here, or where the process cannot be seen (another user's, in a container, gone).
     """
     import psutil
 
     process = _listener(port)
-    try:
-        path = Path(model_path) if process is None else Path(process.cwd(), model_path)
-        started_s = process.create_time() if process else float("inf")
-    except psutil.Error:
-        path, started_s = Path(model_path), float("inf")
-    if not (model_path and path.is_absolute() and path.is_file()):
+    if process is None or not model_path:
         return None
-    return ServedFile(path, is_stale=path.stat().st_mtime > started_s)
+    try:
+        path, started_s = Path(process.cwd(), model_path), process.create_time()
+    except psutil.Error:
+        return None
+    if not path.is_file():
+        return None
+    written = path.stat()
+    # A file that was moved or restored into place keeps its mtime; its ctime tells.
+    return ServedFile(path, is_stale=max(written.st_mtime, written.st_ctime) > started_s + CLOCK_SLACK_S)
 
 
 def _listener(port: int) -> "psutil.Process | None":

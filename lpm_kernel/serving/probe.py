@@ -38,7 +38,7 @@ def answers_chat(base_url: str, api_key: SecretStr, model: str, timeout_s: float
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on the port, on any address."""
+    """Whether nobody listens on the port at 127.0.0.1, where our own server would."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

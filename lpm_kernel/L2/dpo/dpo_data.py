@@ -224,10 +224,10 @@ def _identity(endpoint: Endpoint) -> str:
     if endpoint.weights_sha256:
         return endpoint.weights_sha256
     described = props(endpoint.base_url, endpoint.api_key)
-    served = Path(str(described.get("model_path", "")))
-    if on_loopback(endpoint.base_url) and served.is_file():
-        return file_sha256(served)
-    return key_of(endpoint.base_url, endpoint.model, described.get("model_path"), described.get("build_info"))
+    named = Path(str(described.get("model_path", "")))
+    # What lies under that name now need not be what the server holds: it never counts as those weights.
+    now_there = file_sha256(named) if on_loopback(endpoint.base_url) and named.is_file() else ""
+    return key_of("unknown", endpoint.base_url, endpoint.model, str(named), now_there, described.get("build_info"))
 
 
 def _refuse_if_worthless(found: Tally, config: StageConfig) -> None:
