@@ -12,7 +12,7 @@ from lpm_kernel.errors import MissingInputError
 from lpm_kernel.pipeline import STEPS, maker_of, step_named
 from lpm_kernel.runner import run as chain
 from lpm_kernel.runner.settings import resolve_all
-from lpm_kernel.runner.state import StepState, chain_states, state_of
+from lpm_kernel.runner.state import StepState, awaited_inputs, chain_states, state_of
 from lpm_kernel.workspace.places import ARTIFACTS, Workspace
 
 HEAVY = {
@@ -113,3 +113,10 @@ def test_what_only_the_owner_can_give_is_asked_for_before_anything_runs(workspac
     with pytest.raises(MissingInputError, match=r"base_models.*\n.*--demo"):
         chain.run_chain(workspace, resolve_all(workspace))
     assert workspace.find("prompts") is None
+
+
+def test_what_rests_on_a_step_to_be_run_again_is_told() -> None:
+    done, stale = StepState("done", "made"), StepState("stale", "a setting")
+    states = dict.fromkeys((step.name for step in STEPS), done) | {"dpo-merge": stale}
+    assert awaited_inputs(states) == {"dpo-gguf": ["dpo_merged_model"], "evaluate": ["dpo_lpm.gguf"]}
+    assert awaited_inputs(states | {"dpo-merge": done}) == {}

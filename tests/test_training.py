@@ -307,7 +307,7 @@ def test_too_few_pairs_are_refused_with_the_cure(
 
 
 def test_no_prompt_stands_on_both_sides() -> None:
-    doubled = [PairTokens([number], [1], [2], 1.0) for number in range(8)] * 2
+    doubled = [PairTokens(("", str(number)), [number], [1], [2], 1.0) for number in range(8)] * 2
     split = dpo_train.split_pairs(doubled, dpo_train.StageConfig(eval_share=0.5))
     sides = [{pair.prompt_ids[0] for pair in side} for side in (split.train, split.held_back)]
     assert not sides[0] & sides[1]

@@ -19,7 +19,7 @@ from lpm_kernel.proof.evaluation import Evaluation, Interval
 from lpm_kernel.runner.preflight import stage_findings
 from lpm_kernel.runner.run import outputs_of
 from lpm_kernel.runner.run_record import latest_status
-from lpm_kernel.runner.state import chain_states, forced_from, missing_inputs, refuse_when_lacking
+from lpm_kernel.runner.state import awaited_inputs, chain_states, forced_from, missing_inputs, refuse_when_lacking
 from lpm_kernel.workspace.places import Workspace
 
 PIPED_CHARS = 400
@@ -42,9 +42,12 @@ def show_status(workspace: Workspace, configs: Mapping[str, Config], as_json: bo
     """Each step's state: from the files, and for what runs or failed from the latest run's record."""
     latest = latest_status(workspace)
     rows = []
-    for name, found in chain_states(workspace, configs, STEPS[-1].name).items():
+    states = chain_states(workspace, configs, STEPS[-1].name)
+    awaited = awaited_inputs(states)
+    for name, found in states.items():
         note = latest.of(name)
-        state: str = "done" if found.name == "given" else found.name
+        state: str = "done" if found.name == "given" else "stale" if name in awaited else found.name
+        reason = f"{', '.join(awaited[name])} will be made again" if name in awaited else found.reason
         if note and note.state in ("running", "failed") and state != "done":
             state = note.state
         started_at, seconds = (note.started_at, note.seconds) if note else (None, None)
@@ -52,7 +55,7 @@ def show_status(workspace: Workspace, configs: Mapping[str, Config], as_json: bo
             started_at, seconds = found.manifest.begun_at, found.manifest.seconds
         outputs = list(outputs_of(step_named(name), workspace))
         times = {"started_at": started_at, "seconds": seconds}
-        rows.append({"name": name, "state": state, **times, "outputs": outputs, "reason": found.reason})
+        rows.append({"name": name, "state": state, **times, "outputs": outputs, "reason": reason})
     if as_json:
         _print_json({"run": latest.run, "workspace": str(workspace.root), "steps": rows})
         return
@@ -80,15 +83,10 @@ def show_plan(
     states = forced_from(chain_states(workspace, configs, until), start)
     lacking = [] if filled else missing_inputs(workspace, states)
     rows = []
-    changed: set[str] = set()
+    awaited = awaited_inputs(states)
     for name, found in states.items():
-        step = step_named(name)
-        upstream = [a for a in step.needs.values() if a in changed]
-        maybe = found.name == "done" and bool(upstream)
-        if found.must_run or maybe:
-            changed |= set(step.makes.values())
-        reason = f"{', '.join(upstream)} will be made again" if maybe else found.reason
-        action = "run" if found.must_run else "run if changed" if maybe else "skip"
+        reason = f"{', '.join(awaited[name])} will be made again" if name in awaited else found.reason
+        action = "run" if found.must_run else "run if changed" if name in awaited else "skip"
         rows.append({"name": name, "action": action, "reason": reason})
     to_run = [name for name, found in states.items() if found.must_run]
     blocking = [f for f in stage_findings(to_run, configs) if _blocks(f)]

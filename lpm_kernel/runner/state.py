@@ -103,6 +103,20 @@ def forced_from(states: Mapping[str, StepState], start: str | None) -> dict[str,
     }
 
 
+def awaited_inputs(states: Mapping[str, StepState]) -> dict[str, list[str]]:
+    """Step that is done -> those of its inputs that a step before it will make again."""
+    again: set[str] = set()
+    found: dict[str, list[str]] = {}
+    for name, state in states.items():
+        step = step_named(name)
+        awaited = [artifact for artifact in step.needs.values() if artifact in again]
+        if state.name == "done" and awaited:
+            found[name] = awaited
+        if state.must_run or name in found:
+            again |= set(step.makes.values())
+    return found
+
+
 def missing_inputs(workspace: Workspace, states: Mapping[str, StepState]) -> list[str]:
     """What only the owner can give, that a step which must run needs and that is not there."""
     lacking: dict[str, None] = {}

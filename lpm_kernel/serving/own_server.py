@@ -58,8 +58,12 @@ def serve_forever(gguf_path: Path, *, port: int, log_path: Path) -> None:
     if not probe.is_free(port):
         raise ServiceError(f"port {port} is taken: {probe.who_listens(port)}; stop that, or choose another --port")
     with serve(gguf_path, ServingConfig.model_validate({"port": port}), log_path, api_key="") as endpoint:
-        while not (trouble := endpoint.trouble()):
-            time.sleep(DEATH_NOTICE_S)
+        try:
+            while not (trouble := endpoint.trouble()):
+                time.sleep(DEATH_NOTICE_S)
+        except KeyboardInterrupt:
+            say("the server is stopped")
+            return
         raise ServiceError(trouble)
 
 

@@ -1,7 +1,7 @@
 """Preference pairs as token ids, once: what the length limit, the split and the trainer all see."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from lpm_kernel.models.rendering import render
@@ -10,7 +10,10 @@ from lpm_kernel.records import PreferencePair
 
 @dataclass(frozen=True)
 class PairTokens:
-    """One pair; the field names are trl's columns."""
+    """One pair; the fields that end in _ids are trl's columns."""
+
+    texts: tuple[str, ...]
+    """Of the prompt's messages: pairs with the same ones ask the same."""
 
     prompt_ids: list[int]
     """Template of the prompt with the generation prompt."""
@@ -28,11 +31,13 @@ class PairTokens:
 def tokenized(tokenizer: Any, pair: PreferencePair) -> PairTokens:
     """Exactly the tokens that the server sees and generates; raises DataError for a template that lacks a role."""
     chosen, rejected = (render(tokenizer, pair.messages, answer) for answer in (pair.chosen, pair.rejected))
-    return PairTokens(chosen.prompt, chosen.answer, rejected.answer, pair.confidence)
+    texts = tuple(message.content for message in pair.messages)
+    return PairTokens(texts, chosen.prompt, chosen.answer, rejected.answer, pair.confidence)
 
 
 def dataset_of(pairs: Iterable[PairTokens]) -> Any:
-    """A `datasets.Dataset` with PairTokens' fields as columns."""
+    """A `datasets.Dataset` with trl's columns."""
     from datasets import Dataset
 
-    return Dataset.from_list([asdict(pair) for pair in pairs])
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+    return Dataset.from_list([{column: getattr(pair, column) for column in columns} for pair in pairs])

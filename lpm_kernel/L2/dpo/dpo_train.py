@@ -106,11 +106,11 @@ def split_pairs(pairs: Sequence[PairTokens], config: StageConfig) -> PairSplit:
     fitting = [pair for pair in pairs if pair.length <= config.max_length]
     if len(fitting) < len(pairs):
         say(f"DPO pairs longer than --max_length {config.max_length} tokens, left out: {len(pairs) - len(fitting)}")
-    prompts = {key_of("held back", config.seed, pair.prompt_ids) for pair in fitting}
-    kept = set(sorted(prompts)[: int(config.eval_share * len(prompts))])
+    prompts = sorted({pair.texts for pair in fitting}, key=lambda texts: key_of("held back", config.seed, *texts))
+    kept = set(prompts[: int(config.eval_share * len(prompts))])
     sides: dict[bool, list[PairTokens]] = {True: [], False: []}
     for pair in fitting:
-        sides[key_of("held back", config.seed, pair.prompt_ids) in kept].append(pair)
+        sides[pair.texts in kept].append(pair)
     return PairSplit(train=sides[False], held_back=sides[True])
 
 
