@@ -138,7 +138,7 @@ class PreferencePair(Record):
     chosen: str
     rejected: str
     confidence: float = Field(1.0, gt=0.5, le=1)
-    """Probability that `chosen` is the better one; 1 - confidence is the pair's label smoothing."""
+    """Probability that `chosen` is the better one; no loss weighs it yet."""
 
 
 def without_surrogates(text: str) -> str:

@@ -5,26 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from dying_publisher import MANIFEST
 
 from lpm_kernel.errors import BusyError, OutputError, UsageError
 from lpm_kernel.files import TEMPORARY
 from lpm_kernel.workspace.lock import is_locked, lock
-from lpm_kernel.workspace.manifest import Manifest, manifest_path
+from lpm_kernel.workspace.manifest import manifest_path
 from lpm_kernel.workspace.places import Workspace
 from lpm_kernel.workspace.publish import building
 from lpm_kernel.workspace.publish import publish as publish_drafts
-
-MANIFEST = Manifest(
-    step="test",
-    making="m1",
-    config={},
-    flags=(),
-    inputs={},
-    files={},
-    seconds=1.0,
-    made_at="2026-11-21T00:00:00Z",
-    versions={},
-)
 
 
 def publish(workspace: Workspace, name: str, text: str) -> Path:

@@ -94,7 +94,11 @@ def take_away(workspace: Workspace) -> bool:
                 _prune(workspace.place(artifact).parent, workspace.root)
         stays = sorted(p for p in workspace.root.rglob("*") if p.is_file() and p.name not in (".lock", GIFT))
         (workspace.root / GIFT).unlink()
-    own = f"; yours stays: {len(stays)} files, such as {stays[0].relative_to(workspace.root)}" if stays else ""
+    own = (
+        f"; {len(stays)} files stay, not its own to the byte: {stays[0].relative_to(workspace.root)} ..."
+        if stays
+        else ""
+    )
     say(f"the demo in {workspace.root} is gone{own}")
     return True
 
