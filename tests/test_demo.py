@@ -224,6 +224,19 @@ def test_a_demo_that_recorded_nothing_is_told_and_stays(filled: Workspace, lpm: 
     assert filled.find("prompts")
 
 
+def test_what_is_made_of_an_owners_model_in_the_demos_workspace_is_not_the_demos(filled: Workspace, lpm: Lpm) -> None:
+    shutil.rmtree(filled.base_model_place("demo"))
+    filled.place("merged_model").mkdir(parents=True)
+    (filled.place("merged_model") / "config.json").write_text("{}")
+    env = {"LPM_WORKSPACE": str(filled.root)}
+    lpm("run", "prepare", env=env)
+    manifest = filled.manifest(filled.place("prompts"))
+    assert manifest is not None
+    assert not manifest.demo
+    lpm("clean", env=env)
+    assert filled.find("prompts")
+
+
 def test_clean_leaves_what_lies_behind_a_linked_folder(filled: Workspace, lpm: Lpm, tmp_path: Path) -> None:
     for name in ("runs", "L2/base_models/demo"):
         (filled.root / name).rename(tmp_path / Path(name).name)

@@ -70,11 +70,8 @@ def give(workspace: Workspace, config: ItemConfig, seed: int) -> None:
 
 
 def is_all_demo(workspace: Workspace) -> bool:
-    """Whether what a run starts from, data and base model, is the demo's byte for byte; the bio may be edited."""
-    given = _given(workspace)
-    sources = [workspace.find(name) for name in ("merged.json", "base_model")]
-    files = [file for source in sources if source for file in files_of(source).values()]
-    return bool(given) and all(_fits(workspace, file, given) for file in files)
+    """Whether all that a run could start from, data and models, is the demo's; the bio may be edited."""
+    return bool(_given(workspace)) and not holds_an_owner(workspace)
 
 
 def take_away(workspace: Workspace) -> bool:
