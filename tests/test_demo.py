@@ -17,6 +17,8 @@ from lpm_kernel.files import file_sha256
 from lpm_kernel.owner.facts import facts_of
 from lpm_kernel.owner.items import ItemConfig, read_items
 from lpm_kernel.records import Prompt
+from lpm_kernel.workspace import versions
+from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.places import Workspace
 
 CONFIG = ItemConfig(user_name="Elin")
@@ -235,6 +237,20 @@ def test_what_is_made_of_an_owners_model_in_the_demos_workspace_is_not_the_demos
     assert not manifest.demo
     lpm("clean", env=env)
     assert filled.find("prompts")
+
+
+def test_a_demos_version_goes_with_it_and_an_owners_version_stays(filled: Workspace, lpm: Lpm) -> None:
+    (filled.root / "weights").write_text("w")
+    for demo in (True, False):
+        with lock(filled):
+            versions.keep(filled, {"lpm.gguf": filled.root / "weights"}, making="m", questions="q", demo=demo)
+    assert gift.holds_an_owner(filled)
+    with lock(filled):
+        versions.make_current(filled, "v1", "promoted")
+    lpm("clean", env={"LPM_WORKSPACE": str(filled.root)})
+    assert [version.name for version in versions.all_versions(filled)] == ["v2"]
+    assert not versions.version_path(filled, "v1").exists()
+    assert versions.current(filled) == "sft"
 
 
 def test_clean_leaves_what_lies_behind_a_linked_folder(filled: Workspace, lpm: Lpm, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import Lpm
 from test_report import Tags
 from tiny_gguf import write_tiny_gguf
 
@@ -11,6 +12,7 @@ from lpm_kernel.errors import DataError
 from lpm_kernel.files import write_jsonl
 from lpm_kernel.L2.evaluate_model import StageConfig, run
 from lpm_kernel.owner.items import ItemConfig, read_items
+from lpm_kernel.workspace.places import Workspace
 
 CONFIG = StageConfig.model_validate({"judge": "reference", "samples": 2, "max_tokens": 8, "slots": 4, "port": 18080})
 Made = dict[str, Path]
@@ -53,3 +55,17 @@ def test_without_questions_there_is_no_evaluation(tmp_path: Path, bio_path: Path
     names = ("before_gguf_path", "after_gguf_path", "evaluation_path", "report_path", "work_path")
     with pytest.raises(DataError, match="no question"):
         run(CONFIG, held_out_path=tmp_path / "held_out", bio_path=bio_path, **{name: tmp_path / name for name in names})
+
+
+def test_any_two_models_are_compared_and_nothing_is_promoted_by_it(workspace: Workspace, lpm: Lpm) -> None:
+    for seed, name in enumerate(("lpm.gguf", "dpo_lpm.gguf")):
+        workspace.place(name).parent.mkdir(parents=True, exist_ok=True)
+        write_tiny_gguf(workspace.place(name), seed)
+    usual = {"LPM_JUDGE": "reference", "LPM_EVALUATE_SAMPLES": "1", "LPM_MAX_TOKENS": "8"}
+    env = {**usual, "LPM_PREPARE_HELD_OUT_SHARE": "0.4", "LPM_WORKSPACE": str(workspace.root)}
+    done = lpm("compare", "sft", "candidate", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "candidate is not shown to be better than sft" in " ".join(done.stdout.split())
+    assert (workspace.comparison_path("sft", "candidate") / "report.html").is_file()
+    assert not workspace.find("evaluation.json")
+    assert lpm("compare", "sft", "sft", env=env).returncode == 64

@@ -1,4 +1,4 @@
-"""The one door: `lpm pipeline | run STEP | steps | status | path | doctor | serve | clean | bio`."""
+"""The one door: `lpm pipeline | run STEP | steps | status | path | doctor | serve | versions | ... | clean | bio`."""
 
 import os
 import signal
@@ -17,6 +17,7 @@ from lpm_kernel.commands.clean import clean
 from lpm_kernel.commands.pipeline import pipeline
 from lpm_kernel.commands.run import run_app
 from lpm_kernel.commands.serve import serve
+from lpm_kernel.commands.versions import compare, rollback, versions
 from lpm_kernel.errors import LpmError, UsageError, from_os_error
 from lpm_kernel.progress import say, show_sentences
 
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 app.command(cls=Command)(pipeline)
 app.add_typer(run_app, name="run")
-for command in (look.steps, look.status, look.path, look.doctor, serve, clean):
+for command in (look.steps, look.status, look.path, look.doctor, serve, versions, rollback, compare, clean):
     app.command(cls=Command)(command)
 app.add_typer(bio_app, name="bio")
 

@@ -15,8 +15,8 @@ def serve(
 ) -> None:
     """Serve a GGUF on 127.0.0.1:8080 until Ctrl-C, without a key, OpenAI-compatible."""
     from lpm_kernel.runner.settings import open_workspace
-    from lpm_kernel.runner.versions import best_gguf
+    from lpm_kernel.runner.versions import current_gguf
     from lpm_kernel.serving.own_server import serve_forever
 
     place = open_workspace(workspace)
-    serve_forever(model or best_gguf(place), port=port, log_path=place.work_path("serve") / "server.log")
+    serve_forever(model or current_gguf(place), port=port, log_path=place.work_path("serve") / "server.log")

@@ -4,9 +4,11 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
@@ -20,6 +22,7 @@ from lpm_kernel.runner.preflight import stage_findings
 from lpm_kernel.runner.run import outputs_of
 from lpm_kernel.runner.run_record import latest_status
 from lpm_kernel.runner.state import awaited_inputs, chain_states, forced_from, missing_inputs, refuse_when_lacking
+from lpm_kernel.workspace import versions
 from lpm_kernel.workspace.places import Workspace
 
 PIPED_CHARS = 400
@@ -113,21 +116,81 @@ def show_verdict(workspace: Workspace, as_json: bool) -> None:
     if as_json:
         _print_json(evaluation.model_dump(mode="json"))
         return
+    _show_measures(evaluation, "before", "after")
+    colour = "green" if evaluation.decision == "promote" else "yellow"
+    _console().print(
+        f"[bold {colour}]{evaluation.decision}[/]: {escape('; '.join(evaluation.reasons))}", soft_wrap=True
+    )
+    _show_paths(evaluation=path, report=report)
+    _console().print("next: open the report in a browser; `lpm serve` serves the model that the evidence stands for")
+
+
+def show_comparison(found_path: Path, before: str, after: str, as_json: bool) -> None:
+    """What a comparison of two models found."""
+    evaluation = read_record(found_path / "evaluation.json", Evaluation)
+    if as_json:
+        _print_json(evaluation.model_dump(mode="json"))
+        return
+    _show_measures(evaluation, before, after)
+    better = evaluation.decision == "promote"
+    told = f"{after} is better than {before}" if better else f"{after} is not shown to be better than {before}"
+    colour = "green" if better else "yellow"
+    _console().print(f"[bold {colour}]{told}[/]: {escape('; '.join(evaluation.reasons))}", soft_wrap=True)
+    _show_paths(evaluation=found_path / "evaluation.json", report=found_path / "report.html")
+
+
+def show_versions(workspace: Workspace, as_json: bool) -> None:
+    """The promoted models, oldest first, and the SFT model that they started from."""
+    served = versions.current(workspace)
+    rows: list[dict[str, Any]] = []
+    for version in versions.all_versions(workspace):
+        place = versions.version_path(workspace, version.name)
+        size, own = versions.bytes_of(workspace, version)
+        evaluation = read_record(place / versions.EVALUATION, Evaluation)
+        rows.append(
+            {
+                "name": version.name,
+                "current": version.name == served,
+                "promoted_at": version.promoted_at,
+                "win_rate": evaluation.win_rate.rate,
+                "fact_recall": evaluation.fact_recall.after,
+                "bytes": size,
+                "freed_bytes": own,
+                "path": str(place),
+            }
+        )
+    if as_json:
+        _print_json({"workspace": str(workspace.root), "current": served, "versions": rows})
+        return
+    table = _table("", "version", "promoted", "win rate", "fact recall", "disk", "removing frees")
+    table.add_row(_mark(served == versions.SFT), versions.SFT, "the model that DPO starts from")
+    for row in rows:
+        measured = (_number(row["win_rate"]), _number(row["fact_recall"]))
+        sizes = (decimal(row["bytes"]), decimal(row["freed_bytes"]))
+        table.add_row(_mark(row["current"]), row["name"], row["promoted_at"], *measured, *sizes)
+    _print_root(workspace)
+    _console().print(table)
+    _console().print(f"lpm serve serves {served}; lpm rollback VERSION serves another, lpm compare A B judges two")
+
+
+def _show_measures(evaluation: Evaluation, before: str, after: str) -> None:
     wins, recall = evaluation.win_rate, evaluation.fact_recall
     stray, lift = evaluation.stray_facts, evaluation.personalisation_lift
-    table = _table("", "before", "after", "95 %")
+    table = _table("", before, after, "95 %")
     table.add_row("fact recall", _number(recall.before), _number(recall.after), _bounds(recall.ci95_delta, "+"))
     table.add_row("stray facts an answer", _number(stray.before), _number(stray.after), "")
     table.add_row("wins", str(wins.before_wins), str(wins.after_wins), f"{wins.ties} ties")
     table.add_row("win rate", "", _number(wins.rate), _bounds(wins.ci95))
     table.add_row("personalisation lift", _number(lift.before, "+"), _number(lift.after, "+"), "")
-    console = _console()
-    console.print(table)
-    colour = "green" if evaluation.decision == "promote" else "yellow"
-    console.print(f"[bold {colour}]{evaluation.decision}[/]: {escape('; '.join(evaluation.reasons))}", soft_wrap=True)
-    console.print(f"evaluation {path}\nreport     {report}", highlight=False, markup=False, soft_wrap=True)
-    next_step = "open the report in a browser; `lpm serve` serves the model that the evidence stands for"
-    console.print(f"next: {next_step}", soft_wrap=True)
+    _console().print(table)
+
+
+def _show_paths(evaluation: Path, report: Path | None) -> None:
+    _console().print(f"evaluation {evaluation}\nreport     {report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _mark(current: bool) -> str:
+    return "current" if current else ""
 
 
 def show_findings(findings: Sequence[Finding], as_json: bool) -> None:

@@ -15,6 +15,7 @@ from lpm_kernel.files import file_sha256, read_object, remove, write_atomically
 from lpm_kernel.owner.items import ItemConfig
 from lpm_kernel.pipeline import STEPS
 from lpm_kernel.progress import say
+from lpm_kernel.workspace import versions
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.manifest import files_of, manifest_path
 from lpm_kernel.workspace.places import OWN_MARK, Workspace
@@ -40,6 +41,8 @@ def holds_an_owner(workspace: Workspace) -> bool:
     if not all(_fits(workspace, path, given) for path in sources):
         return True
     if not given and workspace.find("global_bio"):
+        return True
+    if not all(version.demo for version in versions.all_versions(workspace)):
         return True
     places = [place for name in ("personal_model", "merged_model", "lpm.gguf") if (place := workspace.find(name))]
     manifests = [workspace.manifest(place) for place in places]
@@ -138,13 +141,17 @@ def _unchanged_gifts(workspace: Workspace) -> list[Path]:
 
 def _made_by_demo(workspace: Workspace) -> Iterator[Path]:
     """Artifacts with a fitting manifest of a demo run; of a single file, the manifest beside it too."""
-    for name in (artifact for step in STEPS for artifact in step.makes.values()):
-        place = workspace.place(name)
+    artifacts = [workspace.place(artifact) for step in STEPS for artifact in step.makes.values()]
+    for place in (*artifacts, *workspace.comparison_path("*", "*").parent.glob("*/*")):
         manifest = workspace.manifest(place)
         if manifest and manifest.demo:
             yield place
             if place.is_file():
                 yield manifest_path(place)
+    kept = [version for version in versions.all_versions(workspace) if version.demo]
+    yield from (file for version in kept for file in versions.unchanged(workspace, version))
+    if kept and len(kept) == len(versions.all_versions(workspace)):
+        yield workspace.current_path
 
 
 def _traces_of_runs(workspace: Workspace) -> Iterator[Path]:

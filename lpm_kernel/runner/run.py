@@ -4,6 +4,7 @@ import gc
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from lpm_kernel.config import Config
@@ -16,6 +17,7 @@ from lpm_kernel.runner.provenance import versions
 from lpm_kernel.runner.run_record import RunRecord, recording
 from lpm_kernel.runner.settings import take_documented_bio
 from lpm_kernel.runner.state import StepState, chain_states, forced_from, lacking_message, refuse_when_lacking, state_of
+from lpm_kernel.runner.versions import promote
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.manifest import Manifest, now
 from lpm_kernel.workspace.places import OWN_MARK, Workspace
@@ -34,40 +36,60 @@ def run_chain(
     Raises before anything runs: MissingInputError when the owner must give something first, and what the preflight of
     a step to come says, such as PermissionDeniedError for a judge without a key.
     """
-    with lock(workspace):
-        take_documented_bio(workspace)
-        with recording(workspace, configs, is_all_demo(workspace)) as record:
-            states = forced_from(chain_states(workspace, configs, until), start)
-            refuse_when_lacking(workspace, states)
-            refuse_when_blocked(states, configs)
-            for number, (name, state) in enumerate(states.items(), 1):
-                step = step_named(name)
-                if state.name == "done":  # until a step before it made something else
-                    state = state_of(step, workspace, configs[name])
-                say(f"[{number}/{len(states)}] {name}: {state.reason}")
-                if state.must_run:
-                    run_step(step, workspace, configs[name], {}, record)
-                else:
-                    record.note(name, "done", outputs=outputs_of(step, workspace))
+    with _taken(workspace), recording(workspace, configs, is_all_demo(workspace)) as record:
+        states = forced_from(chain_states(workspace, configs, until), start)
+        refuse_when_lacking(workspace, states)
+        refuse_when_blocked(states, configs)
+        for number, (name, state) in enumerate(states.items(), 1):
+            step = step_named(name)
+            if state.name == "done":  # until a step before it made something else
+                state = state_of(step, workspace, configs[name])
+            say(f"[{number}/{len(states)}] {name}: {state.reason}")
+            if state.must_run:
+                run_step(step, workspace, configs[name], {}, record)
+            else:
+                record.note(name, "done", outputs=outputs_of(step, workspace))
 
 
-def run_one(step: Step, workspace: Workspace, configs: Mapping[str, Config], overrides: Mapping[str, Path]) -> None:
-    """Run one step, and before it what it lacks and costs little: `prepare`, and the GGUF of a model that is there."""
+def run_one(
+    step: Step,
+    workspace: Workspace,
+    configs: Mapping[str, Config],
+    overrides: Mapping[str, Path | None],
+    *,
+    given: bool = True,
+) -> None:
+    """Run one step, and before it what it lacks and costs little: `prepare`, and the GGUF of a model that is there.
+
+    `overrides` are paths by role, and `given` says that they come from the owner and not from this workspace.
+    """
+    demo = is_all_demo(workspace) and not (given and overrides)
+    with _taken(workspace), recording(workspace, configs, demo) as record:
+        refuse_when_blocked({step.name: StepState("stale", "asked for")}, configs)
+        for needed in _cheap_steps(step, workspace, configs, overrides):
+            say(f"{needed.name}: {state_of(needed, workspace, configs[needed.name]).reason}")
+            run_step(needed, workspace, configs[needed.name], {}, record)
+        say(f"{step.name}:")
+        run_step(step, workspace, configs[step.name], overrides, record)
+
+
+@contextmanager
+def _taken(workspace: Workspace) -> Iterator[None]:
+    """The workspace for one run. What a killed run came to promote is kept before anything takes its place."""
     with lock(workspace):
+        promote(workspace)
         take_documented_bio(workspace)
-        with recording(workspace, configs, is_all_demo(workspace) and not overrides) as record:
-            refuse_when_blocked({step.name: StepState("stale", "asked for")}, configs)
-            for needed in _cheap_steps(step, workspace, configs, overrides):
-                say(f"{needed.name}: {state_of(needed, workspace, configs[needed.name]).reason}")
-                run_step(needed, workspace, configs[needed.name], {}, record)
-            say(f"{step.name}:")
-            run_step(step, workspace, configs[step.name], overrides, record)
+        yield
+        promote(workspace)
 
 
 def run_step(
-    step: Step, workspace: Workspace, config: Config, overrides: Mapping[str, Path], record: RunRecord
+    step: Step, workspace: Workspace, config: Config, overrides: Mapping[str, Path | None], record: RunRecord
 ) -> None:
-    """Run one stage on its paths and publish what it made. `overrides` are paths given by flags, by role."""
+    """Run one stage on its paths and publish what it made.
+
+    `overrides` are paths by role; None leaves out what is only shown.
+    """
     inputs = {role: overrides.get(role) or workspace.find(a) for role, a in step.needs.items()}
     for role, path in inputs.items():
         if path is None and role not in step.replaceable:
@@ -75,7 +97,7 @@ def run_step(
         if path is not None and not path.exists():
             raise MissingInputError(f"{path} is not there (given as --{role}); check the path")
     digests = {role: workspace.digest(path) for role, path in inputs.items() if path}
-    used = {role: overrides.get(role) or workspace.find(a) for role, a in step.uses.items()}
+    used = {role: overrides[role] if role in overrides else workspace.find(a) for role, a in step.uses.items()}
     places = {role: overrides.get(role) or workspace.place(a) for role, a in step.makes.items()}
     is_demo = record.demo
     extra = {"work_path": workspace.work_path(step.name)} if step.resumes else {}
@@ -117,7 +139,7 @@ def _stage_versions(step: Step, config: Config) -> dict[str, str]:
 
 
 def _cheap_steps(
-    step: Step, workspace: Workspace, configs: Mapping[str, Config], overrides: Mapping[str, Path]
+    step: Step, workspace: Workspace, configs: Mapping[str, Config], overrides: Mapping[str, Path | None]
 ) -> Iterator[Step]:
     """Steps whose lack would be a riddle and whose run costs seconds, in the order of the chain."""
     lacking = {artifact for role, artifact in step.needs.items() if role not in overrides}

@@ -80,11 +80,11 @@ class ContentHashes:
         write_atomically(self._cache_path, json.dumps(live))
 
 
-def files_of(path: Path) -> dict[str, Path]:
-    """Relative name -> file; a single file has the name ``."""
+def files_of(path: Path, *, with_manifest: bool = False) -> dict[str, Path]:
+    """Relative name -> file; a single file has the name ``. A folder's manifest is none of its content."""
     if not path.is_dir():
         return {"": path}
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p != path / MANIFEST)
+    files = sorted(p for p in path.rglob("*") if p.is_file() and (with_manifest or p != path / MANIFEST))
     return {str(p.relative_to(path)): p for p in files}
 
 

@@ -86,6 +86,20 @@ class Workspace:
         return self.root / "runs"
 
     @property
+    def versions_path(self) -> Path:
+        """A folder for each promoted model."""
+        return self.root / "model/versions"
+
+    @property
+    def current_path(self) -> Path:
+        """Which version is served, and which were before."""
+        return self.versions_path / "current.json"
+
+    def comparison_path(self, before: str, after: str) -> Path:
+        """A folder for what a comparison of two models found."""
+        return self.root / "model/comparisons" / f"{before}-{after}"
+
+    @property
     def lock_path(self) -> Path:
         """What the one writer holds."""
         return self.root / ".lock"
