@@ -16,7 +16,7 @@ from lpm_kernel.workspace.places import Workspace
 from lpm_kernel.workspace.publish import building, publish
 
 GAIN, NONE = decided({"second": 18, "first": 2}), decided({"tie": 20})
-FOLDERS = ("adapter", "dpo_merged_model")
+FOLDERS = ("adapter", "dpo_merged_model", "merged_model")
 
 
 def make(workspace: Workspace, making: str, texts: dict[str, str], inputs: dict[str, str]) -> None:

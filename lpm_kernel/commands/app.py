@@ -17,6 +17,7 @@ from lpm_kernel.commands.clean import clean
 from lpm_kernel.commands.pipeline import pipeline
 from lpm_kernel.commands.run import run_app
 from lpm_kernel.commands.serve import serve
+from lpm_kernel.commands.use import use
 from lpm_kernel.commands.versions import compare, rollback, versions
 from lpm_kernel.errors import LpmError, UsageError, from_os_error
 from lpm_kernel.progress import say, show_sentences
@@ -29,7 +30,7 @@ app = typer.Typer(
 )
 app.command(cls=Command)(pipeline)
 app.add_typer(run_app, name="run")
-for command in (look.steps, look.status, look.path, look.doctor, serve, versions, rollback, compare, clean):
+for command in (look.steps, look.status, look.path, look.doctor, use, serve, versions, rollback, compare, clean):
     app.command(cls=Command)(command)
 app.add_typer(bio_app, name="bio")
 

@@ -18,7 +18,7 @@ from lpm_kernel.progress import say
 from lpm_kernel.workspace import versions
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.manifest import files_of, manifest_path
-from lpm_kernel.workspace.places import OWN_MARK, Workspace
+from lpm_kernel.workspace.places import IDENTITY, OWN_MARK, Workspace
 from lpm_kernel.workspace.publish import building
 from lpm_kernel.workspace.publish import give as put
 
@@ -92,8 +92,9 @@ def take_away(workspace: Workspace) -> bool:
         for step in STEPS:
             for artifact in step.makes.values():
                 _prune(workspace.place(artifact).parent, workspace.root)
-        stays = sorted(p for p in workspace.root.rglob("*") if p.is_file() and p.name not in (".lock", GIFT))
-        (workspace.root / GIFT).unlink()
+        stays = sorted(p for p in workspace.root.rglob("*") if p.is_file() and p.name not in (".lock", IDENTITY, GIFT))
+        for name in (GIFT,) if stays else (GIFT, IDENTITY):
+            (workspace.root / name).unlink(missing_ok=True)
     own = (
         f"; {len(stays)} files stay, not its own to the byte: {stays[0].relative_to(workspace.root)} ..."
         if stays

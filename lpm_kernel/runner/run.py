@@ -16,7 +16,15 @@ from lpm_kernel.runner.preflight import refuse_when_blocked
 from lpm_kernel.runner.provenance import versions
 from lpm_kernel.runner.run_record import RunRecord, recording
 from lpm_kernel.runner.settings import take_documented_bio
-from lpm_kernel.runner.state import StepState, chain_states, forced_from, lacking_message, refuse_when_lacking, state_of
+from lpm_kernel.runner.state import (
+    StepState,
+    chain_states,
+    forced_from,
+    lacking_message,
+    refuse_when_edited,
+    refuse_when_lacking,
+    state_of,
+)
 from lpm_kernel.runner.versions import promote
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.manifest import Manifest, now
@@ -39,6 +47,7 @@ def run_chain(
     with _taken(workspace), recording(workspace, configs, is_all_demo(workspace)) as record:
         states = forced_from(chain_states(workspace, configs, until), start)
         refuse_when_lacking(workspace, states)
+        refuse_when_edited(states)
         refuse_when_blocked(states, configs)
         for number, (name, state) in enumerate(states.items(), 1):
             step = step_named(name)
@@ -67,7 +76,9 @@ def run_one(
     with _taken(workspace), recording(workspace, configs, demo) as record:
         refuse_when_blocked({step.name: StepState("stale", "asked for")}, configs)
         for needed in _cheap_steps(step, workspace, configs, overrides):
-            say(f"{needed.name}: {state_of(needed, workspace, configs[needed.name]).reason}")
+            state = state_of(needed, workspace, configs[needed.name])
+            refuse_when_edited({needed.name: state})
+            say(f"{needed.name}: {state.reason}")
             run_step(needed, workspace, configs[needed.name], {}, record)
         say(f"{step.name}:")
         run_step(step, workspace, configs[step.name], overrides, record)
@@ -117,6 +128,7 @@ def run_step(
             made_at=now(),
             versions=versions() | _stage_versions(step, config),
             demo=is_demo,
+            workspace=workspace.identity,
         )
         publish(workspace, drafts, places, manifest)
     if step.resumes and not step.journals:

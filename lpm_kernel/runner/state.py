@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lpm_kernel.config import Config
-from lpm_kernel.errors import MissingInputError, UsageError
+from lpm_kernel.errors import DataError, MissingInputError, UsageError
 from lpm_kernel.pipeline import STEPS, Step, maker_of, step_named
 from lpm_kernel.runner.settings import documented_bio
+from lpm_kernel.runner.use import USABLE
 from lpm_kernel.workspace.manifest import Manifest, manifest_path
 from lpm_kernel.workspace.places import Workspace
 
@@ -30,6 +31,8 @@ class StepState:
     reason: str
     manifest: Manifest | None = None
     """Of the principal output, when the step is done."""
+    edited: str = ""
+    """The principal output, when it is there and is not as it was made."""
 
     @property
     def must_run(self) -> bool:
@@ -39,21 +42,33 @@ class StepState:
 
 def state_of(step: Step, workspace: Workspace, config: Config) -> StepState:
     """Whether the step's outputs are made, from these inputs and settings."""
-    principal = workspace.find(next(iter(step.makes.values())))
+    name, *others = step.makes.values()
+    principal = workspace.find(name)
     if principal is None:
         return StepState("pending", "not made yet")
-    manifests = {}
-    for artifact in step.makes.values():
-        place = workspace.find(artifact)
-        manifests[artifact] = workspace.manifest(place) if place else None
-    made = [m for m in manifests.values() if m]
-    if not made and not manifest_path(principal).exists():
+    if not manifest_path(principal).exists():
         return StepState("given", f"{principal.name} is yours")
-    if len({m.making for m in made}) != 1 or len(made) < len(step.makes):
-        missing = [a for a, m in manifests.items() if m is None]
-        return StepState("stale", f"{', '.join(missing) or 'its outputs'} changed or incomplete")
-    change = _changed_input(step, workspace, made[0]) or _changed_setting(config, made[0])
-    return StepState("stale", change) if change else StepState("done", f"made {made[0].made_at}", made[0])
+    manifest = workspace.manifest(principal)
+    if manifest is None:
+        return StepState("stale", f"{name} is not as it was made", edited=name if name in USABLE else "")
+    if workspace.is_foreign(manifest):
+        return StepState("given", f"{principal.name} was made elsewhere and is yours")
+    gone = [a for a in step.needs.values() if maker_of(a) is None and workspace.find(a) is None]
+    if gone:
+        return StepState("given", f"{', '.join(gone)} is gone, so {principal.name} stays as it is")
+    beside = {artifact: _made_beside(workspace, artifact, manifest) for artifact in others}
+    if not all(beside.values()):
+        lacking = [artifact for artifact, is_there in beside.items() if not is_there]
+        return StepState("stale", f"{', '.join(lacking)} changed or incomplete")
+    change = _changed_input(step, workspace, manifest) or _changed_setting(config, manifest)
+    return StepState("stale", change) if change else StepState("done", f"made {manifest.made_at}", manifest)
+
+
+def _made_beside(workspace: Workspace, artifact: str, principal: Manifest) -> bool:
+    """Whether another output of the same run of the step is whole."""
+    place = workspace.find(artifact)
+    manifest = workspace.manifest(place) if place else None
+    return manifest is not None and manifest.making == principal.making
 
 
 def _changed_input(step: Step, workspace: Workspace, manifest: Manifest) -> str | None:
@@ -138,6 +153,16 @@ def refuse_when_lacking(workspace: Workspace, states: Mapping[str, StepState]) -
         raise MissingInputError(
             "the pipeline needs what is not there:\n" + "\n".join(lines) + "\nTo see it work first: lpm pipeline --demo"
         )
+
+
+def refuse_when_edited(states: Mapping[str, StepState]) -> None:
+    """Raise DataError for what is not as it was made: what an owner edited is never made again unasked."""
+    for name, state in states.items():
+        if state.edited:
+            raise DataError(
+                f"{state.reason}: edited, replaced or damaged. To work with it as it is: lpm use {state.edited}; "
+                f"to make it again (what is there is kept beside it): lpm pipeline --from {name}"
+            )
 
 
 def lacking_message(artifact: str, workspace: Workspace) -> str:

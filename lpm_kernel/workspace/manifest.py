@@ -39,6 +39,8 @@ class Manifest(Record):
     """Of the libraries that shape results, of this program's commit, and of the converter."""
     demo: bool = False
     """Made of nothing but the demo's own data and base model."""
+    workspace: str = ""
+    """Identity of the workspace that it was made in; unknown for what an early version made."""
 
     @property
     def begun_at(self) -> str:

@@ -1,11 +1,12 @@
 """Where everything is: artifact name -> path below the one root, every one."""
 
+import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from lpm_kernel.errors import UsageError
-from lpm_kernel.files import make_folder, remove
+from lpm_kernel.files import make_folder, remove, write_atomically
 from lpm_kernel.workspace.manifest import ContentHashes, Manifest, fitting_manifest
 
 ARTIFACTS: dict[str, tuple[str, ...]] = {
@@ -37,6 +38,7 @@ ARTIFACTS: dict[str, tuple[str, ...]] = {
 """Name -> places, the first is where we write; a trailing / is a model folder, `*` takes the newest."""
 
 SETTINGS = "configs/lpm.toml"
+IDENTITY = ".workspace"
 OWN_MARK = ".own"
 """In the work folder of a step: a run on an owner's data worked here, so what lies here is not the demo's alone."""
 MODEL_MARKS = ("config.json", "adapter_config.json")
@@ -126,6 +128,28 @@ class Workspace:
     def manifest(self, path: Path) -> Manifest | None:
         """The artifact's manifest when it fits the content, else None."""
         return fitting_manifest(path, self.hashes)
+
+    def is_ours(self, path: Path) -> bool:
+        """Whether a run in this workspace made the artifact as it is now; all else is the owner's."""
+        manifest = self.manifest(path)
+        return manifest is not None and not self.is_foreign(manifest)
+
+    def is_foreign(self, manifest: Manifest) -> bool:
+        """Whether it tells of a making in another workspace, from where the owner brought the artifact."""
+        return manifest.workspace not in ("", self.identity)
+
+    @property
+    def identity(self) -> str:
+        """What tells this workspace from every other, also once it was moved; empty before the first run."""
+        path = self.root / IDENTITY
+        return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+
+    def identify(self) -> None:
+        """Give the workspace its identity, once; needs the lock. A lost one comes back from what was made first."""
+        if not self.identity:
+            prompts = self.find("prompts")
+            manifest = self.manifest(prompts) if prompts else None
+            write_atomically(self.root / IDENTITY, (manifest and manifest.workspace) or uuid.uuid4().hex)
 
 
 def _holds(path: Path, model: bool) -> bool:

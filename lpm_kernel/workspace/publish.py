@@ -57,10 +57,8 @@ def _publish_one(workspace: Workspace, draft: Path, place: Path, manifest: Manif
         flush(file)
     files = {name: file_sha256(file) for name, file in files_of(draft).items()}
     text = manifest.model_copy(update={"files": files}).model_dump_json(indent=2)
-    if place.exists() and workspace.manifest(place) is None:
-        kept = _free_name(place)
-        place.rename(kept)
-        say(f"  {place.name} was not as we made it: kept as {kept}")
+    if place.exists() and not workspace.is_ours(place):
+        say(f"  {place.name} was not as we made it: kept as {set_aside(place)}")
     if draft.is_dir():
         write_atomically(draft / MANIFEST, text)
         old = place.parent / f"{TEMPORARY}old-{place.name}"
@@ -78,8 +76,10 @@ def _publish_one(workspace: Workspace, draft: Path, place: Path, manifest: Manif
     flush(place.parent)
 
 
-def _free_name(path: Path) -> Path:
+def set_aside(path: Path) -> Path:
+    """Give what is the owner's another name beside its place, and tell which."""
     number = 1
     while (kept := path.with_name(f"{path.name}.kept-{number}")).exists():
         number += 1
+    path.rename(kept)
     return kept

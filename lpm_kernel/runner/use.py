@@ -1,0 +1,89 @@
+"""What the owner puts in an artifact's place: looked at first, and from then on not made by a step."""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from lpm_kernel.errors import MissingInputError, UsageError
+from lpm_kernel.files import TEMPORARY, flush, make_folder, read_jsonl, remove
+from lpm_kernel.L2.dpo.utils import read_pairs
+from lpm_kernel.models.adapter import ADAPTER_CONFIG, read_adapter
+from lpm_kernel.models.gguf_header import read_header
+from lpm_kernel.models.loading import check_base
+from lpm_kernel.owner.bio import read_bio
+from lpm_kernel.owner.items import ItemConfig, read_items
+from lpm_kernel.progress import say
+from lpm_kernel.records import Prompt
+from lpm_kernel.workspace.manifest import files_of, manifest_path
+from lpm_kernel.workspace.places import Workspace
+from lpm_kernel.workspace.publish import set_aside
+from lpm_kernel.workspace.versions import link_or_copy
+
+LINKED = (".safetensors", ".gguf")
+"""Weights, which nobody edits: at the new place they share their space with the old one where the disk allows."""
+
+
+def _check_trained(path: Path) -> None:
+    (read_adapter if (path / ADAPTER_CONFIG).is_file() else check_base)(path)
+
+
+USABLE: Mapping[str, Callable[[Path], object]] = {
+    "merged.json": lambda path: read_items(path, ItemConfig()),
+    "global_bio": read_bio,
+    "base_model": check_base,
+    **dict.fromkeys(("prompts", "held_out", "items"), lambda path: list(read_jsonl(path, Prompt))),
+    **dict.fromkeys(("personal_model", "adapter"), _check_trained),
+    **dict.fromkeys(("merged_model", "dpo_merged_model"), check_base),
+    **dict.fromkeys(("lpm.gguf", "dpo_lpm.gguf"), read_header),
+    "dpo_direct.json": read_pairs,
+}
+"""Artifact -> what reads one, and raises MissingInputError or DataError for what cannot be it."""
+
+
+def use(workspace: Workspace, artifact: str, source: Path | None = None) -> Path:
+    """Take a file or folder of the owner's as the artifact, or what is in its place already; needs the lock.
+
+    What was in the place is set aside, the source stays as it is. Returns the place. Raises UsageError for what only
+    a step makes, MissingInputError or DataError for what cannot be the artifact.
+    """
+    if artifact not in USABLE:
+        raise UsageError(f"{artifact!r} is nothing that you can give; that are: {', '.join(USABLE)}")
+    found = workspace.find(artifact)
+    if source is None and found is None:
+        raise MissingInputError(f"{workspace.place(artifact)} is not there; name a file: lpm use {artifact} PATH")
+    USABLE[artifact](source or found or workspace.place(artifact))
+    if source is None or (found and source.resolve() == found.resolve()):
+        assert found is not None
+        manifest_path(found).unlink(missing_ok=True)
+        say(f"{found} is yours from now on, and no step makes it")
+        return found
+    place = workspace.base_model_place(source.resolve().name) if artifact == "base_model" else workspace.place(artifact)
+    _put(artifact, source, place)
+    return place
+
+
+def _put(artifact: str, source: Path, place: Path) -> None:
+    """Whole or not at all, and what was there under another name."""
+    make_folder(place.parent)
+    draft = place.parent / f"{TEMPORARY}{os.getpid()}-{place.name}"
+    remove(draft)
+    try:
+        for name, file in files_of(source).items():
+            if any(part.startswith(".") for part in Path(name).parts):
+                continue
+            target = draft / name if name else draft
+            make_folder(target.parent)
+            if artifact == "global_bio":
+                target.write_text(read_bio(file) + "\n", encoding="utf-8")
+            else:
+                (link_or_copy if file.suffix in LINKED else shutil.copyfile)(file, target)
+            flush(target)
+        if place.exists():
+            say(f"what was at {place} is kept as {set_aside(place)}")
+        manifest_path(place).unlink(missing_ok=True)
+        draft.rename(place)
+        flush(place.parent)
+    finally:
+        remove(draft)
+    say(f"{source} is at {place} now, and yours: no step makes it")
