@@ -14,6 +14,7 @@ from lpm_kernel.commands import look
 from lpm_kernel.commands.base import Command, Group
 from lpm_kernel.commands.bio import bio_app
 from lpm_kernel.commands.clean import clean
+from lpm_kernel.commands.init import init
 from lpm_kernel.commands.pipeline import pipeline
 from lpm_kernel.commands.run import run_app
 from lpm_kernel.commands.serve import serve
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 app.command(cls=Command)(pipeline)
 app.add_typer(run_app, name="run")
-for command in (look.steps, look.status, look.path, look.doctor, use, serve, versions, rollback, compare, clean):
+for command in (init, look.steps, look.status, look.path, look.doctor, use, serve, versions, rollback, compare, clean):
     app.command(cls=Command)(command)
 app.add_typer(bio_app, name="bio")
 

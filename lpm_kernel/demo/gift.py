@@ -11,7 +11,7 @@ from typing import Any
 
 from lpm_kernel.demo.write import write_demo
 from lpm_kernel.errors import LpmError
-from lpm_kernel.files import file_sha256, read_object, remove, write_atomically
+from lpm_kernel.files import file_sha256, make_folder, read_object, remove, write_atomically
 from lpm_kernel.owner.items import ItemConfig
 from lpm_kernel.pipeline import STEPS
 from lpm_kernel.progress import say
@@ -19,10 +19,12 @@ from lpm_kernel.workspace import versions
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.manifest import files_of, manifest_path
 from lpm_kernel.workspace.places import IDENTITY, OWN_MARK, Workspace
-from lpm_kernel.workspace.publish import building
+from lpm_kernel.workspace.publish import building, set_aside
 from lpm_kernel.workspace.publish import give as put
 
 GIFT = "demo.json"
+BELOW = "demo"
+"""The workspace of the demo inside an owner's."""
 RECORD_FILES = ("config.json", "status.json", "log.txt")
 WORK_FILES = ("journal.sqlite*", "*.log", "checkpoint-*")
 SETTINGS = '# The settings of the demo. `lpm clean` takes the demo away.\npreset = "demo"'
@@ -85,13 +87,10 @@ def take_away(workspace: Workspace) -> bool:
     if not (workspace.root / GIFT).is_file():
         return False
     with lock(workspace):
-        for path in [*_made_by_demo(workspace), *_unchanged_gifts(workspace), *_traces_of_runs(workspace)]:
-            if path.exists() and _is_inside(workspace, path):
-                remove(path)
-                _prune(path.parent, workspace.root)
-        for step in STEPS:
-            for artifact in step.makes.values():
-                _prune(workspace.place(artifact).parent, workspace.root)
+        gone = belongings(workspace)
+        for path in gone:
+            remove(path)
+        _prune_after(workspace, gone)
         stays = sorted(p for p in workspace.root.rglob("*") if p.is_file() and p.name not in (".lock", IDENTITY, GIFT))
         for name in (GIFT,) if stays else (GIFT, IDENTITY):
             (workspace.root / name).unlink(missing_ok=True)
@@ -102,6 +101,39 @@ def take_away(workspace: Workspace) -> bool:
     )
     say(f"the demo in {workspace.root} is gone{own}")
     return True
+
+
+def move_away(workspace: Workspace) -> Path | None:
+    """Move the demo into a workspace of its own below, where `lpm pipeline --demo` finds it; needs the lock.
+
+    What is not the demo's own to the byte stays. None where no demo recorded itself. A killed move is gone on with.
+    """
+    if not (workspace.root / GIFT).is_file():
+        return None
+    below = Workspace(workspace.root / BELOW)
+    if below.root.exists() and ((below.root / GIFT).exists() or below.identity != workspace.identity):
+        say(f"what was in {below.root} is kept as {set_aside(below.root)}")
+    write_atomically(below.root / IDENTITY, workspace.identity)
+    moved = [*belongings(workspace), workspace.root / GIFT]
+    for path in moved:
+        target = below.root / path.relative_to(workspace.root)
+        make_folder(target.parent)
+        path.rename(target)
+    _prune_after(workspace, moved)
+    return below.root
+
+
+def belongings(workspace: Workspace) -> list[Path]:
+    """All that is the demo's and nobody else's, but its record."""
+    found = [*_made_by_demo(workspace), *_unchanged_gifts(workspace), *_traces_of_runs(workspace)]
+    return [path for path in dict.fromkeys(found) if path.exists() and _is_inside(workspace, path)]
+
+
+def _prune_after(workspace: Workspace, gone: list[Path]) -> None:
+    """Take away the folders that are empty now, of what went and of the chain's artifacts."""
+    places = [workspace.place(artifact) for step in STEPS for artifact in step.makes.values()]
+    for path in (*gone, *places):
+        _prune(path.parent, workspace.root)
 
 
 def _places(workspace: Workspace) -> dict[str, Path]:

@@ -51,7 +51,7 @@ def demo_workspace(given: str = "") -> Workspace:
     workspace = open_workspace(given)
     if _takes_the_demo(workspace):
         return workspace
-    below = Workspace(workspace.root / "demo")
+    below = Workspace(workspace.root / gift.BELOW)
     if not _takes_the_demo(below):
         raise UsageError(f"{workspace.root} and {below.root} hold files of yours; give the demo another --workspace")
     say(f"{workspace.root} holds files of yours; the demo goes to {below.root}")

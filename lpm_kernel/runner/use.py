@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lpm_kernel.errors import MissingInputError, UsageError
-from lpm_kernel.files import TEMPORARY, flush, make_folder, read_jsonl, remove
+from lpm_kernel.files import TEMPORARY, file_sha256, flush, make_folder, read_jsonl, remove
 from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.models.adapter import ADAPTER_CONFIG, read_adapter
 from lpm_kernel.models.gguf_header import read_header
@@ -63,6 +63,14 @@ def use(workspace: Workspace, artifact: str, source: Path | None = None) -> Path
     return place
 
 
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two artifacts have the same files with the same content."""
+    ones, others = files_of(one), files_of(other)
+    return ones.keys() == others.keys() and all(
+        file.samefile(others[name]) or file_sha256(file) == file_sha256(others[name]) for name, file in ones.items()
+    )
+
+
 def _put(artifact: str, source: Path, place: Path) -> None:
     """Whole or not at all, and what was there under another name."""
     make_folder(place.parent)
@@ -79,10 +87,11 @@ def _put(artifact: str, source: Path, place: Path) -> None:
             else:
                 (link_or_copy if file.suffix in LINKED else shutil.copyfile)(file, target)
             flush(target)
-        if place.exists():
+        if place.exists() and not _is_same(draft, place):
             say(f"what was at {place} is kept as {set_aside(place)}")
         manifest_path(place).unlink(missing_ok=True)
-        draft.rename(place)
+        if not place.exists():
+            draft.rename(place)
         flush(place.parent)
     finally:
         remove(draft)

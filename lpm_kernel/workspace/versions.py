@@ -14,6 +14,7 @@ from typing import Literal
 
 from lpm_kernel.errors import DataError, UsageError
 from lpm_kernel.files import TEMPORARY, file_sha256, flush, make_folder, read_record, remove, write_atomically
+from lpm_kernel.progress import say
 from lpm_kernel.records import Record
 from lpm_kernel.workspace.manifest import files_of, now
 from lpm_kernel.workspace.places import Workspace
@@ -60,10 +61,17 @@ def version_path(workspace: Workspace, name: str) -> Path:
 
 
 def all_versions(workspace: Workspace) -> list[Version]:
-    """Oldest first; raises DataError for a damaged record."""
-    records = workspace.versions_path.glob(f"v*/{RECORD}")
-    found = [read_record(path, Version) for path in records if path.is_file()]
-    return sorted(found, key=lambda version: int(version.name.removeprefix("v")))
+    """Oldest first; one whose record is damaged is told, left as it is, and not among them."""
+    found = []
+    for path in workspace.versions_path.glob(f"v*/{RECORD}"):
+        try:
+            version = read_record(path, Version)
+        except DataError:
+            say(f"{path} is damaged, so {path.parent} counts as no version; its files are as they are")
+            continue
+        if version.name == path.parent.name:
+            found.append(version)
+    return sorted(found, key=lambda version: int(version.name[1:]))
 
 
 def version_named(workspace: Workspace, name: str) -> Version:

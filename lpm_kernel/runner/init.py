@@ -1,0 +1,95 @@
+"""From the demo, or from nothing, to the owner's own data: files in their places, settings, and nothing lost."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from lpm_kernel.demo import gift
+from lpm_kernel.errors import DataError, MissingInputError, UsageError
+from lpm_kernel.files import write_atomically
+from lpm_kernel.progress import say
+from lpm_kernel.runner.settings import resolve_all
+from lpm_kernel.runner.use import USABLE, use
+from lpm_kernel.workspace.lock import lock
+from lpm_kernel.workspace.manifest import files_of
+from lpm_kernel.workspace.places import Workspace
+
+MODELS = ("merged_model", "personal_model", "base_model", "lpm.gguf")
+
+
+def found_in(tree: Path) -> dict[str, Path]:
+    """What a Second-Me tree, or another workspace, holds of data, bio and models: artifact -> place.
+
+    Of its models, those that the chain starts from: the SFT model; else base model and adapter; else the GGUF.
+    Raises MissingInputError when there is nothing.
+    """
+    for root in (tree / "resources", tree):
+        place = Workspace(root)
+        found = {name: path for name in ("merged.json", "global_bio", *MODELS) if (path := place.find(name))}
+        if not found:
+            continue
+        if "merged_model" in found:
+            wanted = {"merged_model"}
+        else:
+            wanted = {"base_model", "personal_model"} if "base_model" in found else {"lpm.gguf"}
+        return {name: path for name, path in found.items() if name not in MODELS or name in wanted}
+    raise MissingInputError(f"{tree} holds neither data nor a bio nor a model at Second-Me's places; check the path")
+
+
+def set_up(workspace: Workspace, sources: Mapping[str, Path], settings: Mapping[str, str]) -> None:
+    """Set the demo aside, put the owner's files in their places, and write the settings under [common].
+
+    All is looked at before anything is moved. Raises MissingInputError, DataError or UsageError for what is refused.
+    """
+    for artifact, source in sources.items():
+        USABLE[artifact](source)
+    resolve_all(workspace, assignments=[f"common.{k}={v}" for k, v in settings.items()])
+    with lock(workspace):
+        below = gift.move_away(workspace)
+        if below:
+            say(f"the demo is in {below} now, whole: lpm pipeline --demo goes on there, lpm clean takes it away")
+        for artifact, source in sources.items():
+            use(workspace, artifact, source)
+        _write_settings(workspace, settings)
+
+
+def _write_settings(workspace: Workspace, settings: Mapping[str, str]) -> None:
+    """Into the owner's file, which keeps its other settings and its comments; the demo's preset goes."""
+    path = workspace.settings_path
+    document = _read_toml(path)
+    if document.get("preset") == "demo":
+        del document["preset"]
+    if not settings and not path.exists():
+        return
+    common: Any = document.setdefault("common", tomlkit.table())
+    common.update(settings)
+    write_atomically(path, tomlkit.dumps(document).rstrip())
+    say(f"{path}: {', '.join(f'{key} = {value}' for key, value in settings.items()) or 'the preset demo taken out'}")
+
+
+def _read_toml(path: Path) -> tomlkit.TOMLDocument:
+    if not path.is_file():
+        return tomlkit.document()
+    try:
+        return tomlkit.parse(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not TOML ({error}); mend it, or move it away") from None
+
+
+def lacking(workspace: Workspace, sources: Mapping[str, Path]) -> list[str]:
+    """Data, bio and models that are not there once the sources are in place and the demo is set aside."""
+    demos = set(gift.belongings(workspace))
+    there = {name: workspace.find(name) for name in ("merged.json", "global_bio", *MODELS)}
+    return [n for n, path in there.items() if n not in sources and (path is None or not demos.isdisjoint(_all(path)))]
+
+
+def _all(path: Path) -> set[Path]:
+    return {path, *files_of(path).values()}
+
+
+def refuse_a_secret(url: str) -> None:
+    """Raise UsageError for a URL with a user or password in it: the settings file is no place for them."""
+    if "@" in url:
+        raise UsageError("the judge's URL holds a user or password; put OPENAI_BASE_URL=... into .env instead")

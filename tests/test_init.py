@@ -1,0 +1,118 @@
+"""The way from the demo to one's own data loses nothing, whoever walks it twice."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import BIO, Lpm, owner_items
+from test_demo import filled, original  # noqa: F401 - fixtures
+
+from lpm_kernel.demo import gift
+from lpm_kernel.errors import MissingInputError
+from lpm_kernel.files import file_sha256
+from lpm_kernel.runner.init import found_in
+from lpm_kernel.runner.settings import fill_with_demo, resolve_all
+from lpm_kernel.runner.state import chain_states
+from lpm_kernel.workspace.places import Workspace
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A Second-Me tree: data at the other place, the bio as JSON, an SFT model under its name, a GGUF by date."""
+    root = tmp_path / "Second-Me"
+    texts = {
+        "data/merged.json": json.dumps(owner_items()),
+        "data/stage2/global_bio/global_bio.json": json.dumps({"content_third_view": BIO}),
+        "model/output/merged_model/Qwen3-0.6B/config.json": "{}",
+        "model/output/gguf/Qwen3-0.6B/20250101_000000.gguf": "old",
+        "L2/base_models/Qwen3-0.6B/config.json": "{}",
+    }
+    for name, text in texts.items():
+        (root / "resources" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "resources" / name).write_text(text)
+    return root
+
+
+def contents(root: Path) -> dict[str, str]:
+    skipped = (".lock", "hashes.json", "latest", ".workspace")
+    return {str(p.relative_to(root)): file_sha256(p) for p in root.rglob("*") if p.is_file() and p.name not in skipped}
+
+
+def test_after_the_demo_one_command_takes_an_owners_data_and_the_demo_is_whole_below(
+    filled: Workspace,  # noqa: F811
+    tmp_path: Path,
+    lpm: Lpm,
+) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(owner_items()))
+    (tmp_path / "me.md").write_text(BIO)
+    demo = contents(filled.root)
+    done = lpm(
+        *("init", "--name", "Mira", "--data", "mine.json", "--bio", "me.md", "--judge", "reference"),
+        env={"LPM_WORKSPACE": str(filled.root)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert contents(filled.root / "demo") == demo
+    assert json.loads(filled.place("merged.json").read_text()) == owner_items()
+    assert filled.place("global_bio").read_text() == BIO.strip() + "\n"
+    assert tomllib.loads(filled.settings_path.read_text()) == {"common": {"user_name": "Mira", "judge": "reference"}}
+    assert not filled.find("base_model")
+
+
+def test_the_demo_goes_on_where_it_was_set_aside(filled: Workspace, lpm: Lpm) -> None:  # noqa: F811
+    lpm("init", "--name", "Mira", env={"LPM_WORKSPACE": str(filled.root)})
+    below = Workspace(filled.root / "demo")
+    fill_with_demo(below)
+    assert chain_states(below, resolve_all(below, preset="demo"), "prepare")["prepare"].name == "done"
+    assert gift.is_all_demo(below)
+
+
+def test_what_was_the_owners_in_the_demos_workspace_stays(filled: Workspace, lpm: Lpm) -> None:  # noqa: F811
+    filled.place("global_bio").write_text(BIO)
+    filled.settings_path.write_text('# mine\npreset = "demo"\n\n[dpo-train]\nbeta = 0.2 # tried\n')
+    lpm("init", "--name", "Mira", env={"LPM_WORKSPACE": str(filled.root)})
+    assert filled.place("global_bio").read_text() == BIO
+    text = filled.settings_path.read_text()
+    assert "# mine" in text
+    assert "beta = 0.2 # tried" in text
+    assert tomllib.loads(text) == {"dpo-train": {"beta": 0.2}, "common": {"user_name": "Mira"}}
+
+
+def test_bad_input_moves_nothing(filled: Workspace, tmp_path: Path, lpm: Lpm) -> None:  # noqa: F811
+    before = contents(filled.root)
+    (tmp_path / "mine.json").write_text("{")
+    (tmp_path / "me.md").write_text(BIO)
+    for wrong in (["--data", "mine.json"], ["--bio", "nowhere.md"], ["--judge", "nobody"], ["--sft-model", "."]):
+        failed = lpm("init", "--bio", "me.md", *wrong, env={"LPM_WORKSPACE": str(filled.root)})
+        assert failed.returncode in (64, 65, 66), failed.stderr
+        assert contents(filled.root) == before
+
+
+def test_the_same_command_twice_changes_nothing_more(workspace: Workspace, tmp_path: Path, lpm: Lpm) -> None:
+    (tmp_path / "me.md").write_text("## Me\nAnother.")
+    found = []
+    for _ in range(2):
+        lpm("init", "--name", "Mira", "--bio", "me.md", "--workspace", workspace.root)
+        found.append(contents(workspace.root))
+    assert found[0] == found[1]
+    kept = workspace.place("global_bio").with_name("global_bio.md.kept-1")
+    assert kept.read_text() == BIO
+    assert not kept.with_name("global_bio.md.kept-2").exists()
+
+
+def test_a_second_me_tree_gives_what_the_chain_starts_from(tree: Path) -> None:
+    found = found_in(tree)
+    assert set(found) == {"merged.json", "global_bio", "merged_model"}
+    assert found_in(tree / "resources") == found
+    (found["merged_model"] / "config.json").unlink()
+    assert set(found_in(tree)) == {"merged.json", "global_bio", "base_model"}
+    with pytest.raises(MissingInputError, match="neither data nor a bio"):
+        found_in(tree / "resources/data")
+
+
+def test_a_password_in_the_judges_url_is_never_written(workspace: Workspace, lpm: Lpm) -> None:
+    url = "http://me:p@SECRET@127.0.0.1:9/v1"
+    failed = lpm("init", "--judge", "openai", "--judge-url", url, "--workspace", workspace.root)
+    assert failed.returncode == 64
+    assert "SECRET" not in failed.stderr
+    assert not workspace.settings_path.exists()
