@@ -94,10 +94,15 @@ class Finding:
     blocks: type[LpmError] | None = None
     """The error of a run that cannot begin before this is cured."""
 
+    @property
+    def sentence(self) -> str:
+        """What was found, and the cure."""
+        return f"{self.what}: {self.found}; {self.cure}"
+
     def refuse(self) -> None:
         """Raise the error, if the finding blocks."""
         if self.blocks and not self.fine:
-            raise self.blocks(f"{self.what}: {self.found}; {self.cure}")
+            raise self.blocks(self.sentence)
 
 
 OS_ERRORS: dict[int, tuple[type[LpmError], str]] = {

@@ -4,17 +4,21 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Take
+from conftest import ROOT, Lpm, Take
 from test_pipeline import HEAVY
 from typer.testing import CliRunner
 
 from lpm_kernel.commands.app import app
 from lpm_kernel.commands.run import SHARED
+from lpm_kernel.config import Config
 from lpm_kernel.errors import UsageError
 from lpm_kernel.pipeline import STEPS, Step, config_kinds, step_named
+from lpm_kernel.runner import run
+from lpm_kernel.workspace.places import Workspace
 
 NAMES = [*(step.name for step in STEPS), *SHARED]
 
@@ -146,3 +150,33 @@ def first_line(step: Step) -> str:
 
 def flag(key: str) -> str:
     return f"--{key.replace('_', '-')}"
+
+
+def test_a_setting_given_to_the_chain_is_one_of_every_step_that_has_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Mapping[str, Config]] = []
+    monkeypatch.setattr(run, "run_chain", lambda _, configs, **__: seen.append(configs))
+    given = ["--judge", "reference", "--min_items=4", "--gradient-checkpointing", "--until", "prepare"]
+    CliRunner().invoke(app, ["pipeline", *given, "--workspace", str(workspace.root)], catch_exceptions=False)
+    settings = {step: config.model_dump() for step, config in seen[0].items()}
+    assert {settings[step]["judge"] for step in ("dpo-data", "evaluate")} == {"reference"}
+    assert settings["prepare"]["min_items"] == 4
+    assert {settings[step]["gradient_checkpointing"] for step in ("sft-train", "dpo-train")} == {True}
+
+
+def test_a_dry_run_tells_all_that_stands_against_it(lpm: Lpm, workspace: Workspace) -> None:
+    told = lpm("pipeline", "--dry-run", "--judge", "openai", "--workspace", workspace.root)
+    assert told.returncode == 66
+    assert "key not set" in told.stderr
+    assert "base_models" in told.stderr
+    (workspace.place("lpm.gguf").parent).mkdir(parents=True)
+    workspace.place("lpm.gguf").write_text("mine")
+    blocked = lpm("pipeline", "--dry-run", "--json", "--until", "dpo-data", "--workspace", workspace.root)
+    assert blocked.returncode == 77
+    assert "OPENAI_API_KEY" in blocked.stderr
+
+
+@pytest.mark.parametrize("wrong", [["--judgge", "reference"], ["--judge", "nobody"], ["--min-items", "few"]])
+def test_a_wrong_setting_of_the_chain_is_a_usage_error(wrong: list[str], lpm: Lpm, workspace: Workspace) -> None:
+    assert lpm("pipeline", *wrong, "--dry-run", "--workspace", workspace.root).returncode == 64

@@ -11,7 +11,7 @@ import typer
 
 from lpm_kernel import __version__
 from lpm_kernel.commands import look
-from lpm_kernel.commands.base import Command, Group
+from lpm_kernel.commands.base import ChainCommand, Command, Group
 from lpm_kernel.commands.bio import bio_app
 from lpm_kernel.commands.clean import clean
 from lpm_kernel.commands.init import init
@@ -29,10 +29,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command(cls=Command)(pipeline)
+app.command(cls=ChainCommand)(pipeline)
 app.add_typer(run_app, name="run")
-for command in (init, look.steps, look.status, look.path, look.doctor, use, serve, versions, rollback, compare, clean):
+for command in (init, look.steps, look.status, look.path, look.doctor, use, serve, versions, rollback, clean):
     app.command(cls=Command)(command)
+app.command(cls=ChainCommand)(compare)
 app.add_typer(bio_app, name="bio")
 
 

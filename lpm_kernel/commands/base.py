@@ -34,6 +34,15 @@ PresetOption = Annotated[
         autocompletion=_presets,
     ),
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="<step.key=value>",
+        help="One setting of one step, or of all as common.key=value; may be repeated. Every setting is an option here "
+        "too, for all steps that have it: lpm run STEP --help tells them.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="For machines: one JSON object on standard output.")]
 
 
@@ -53,6 +62,34 @@ class Command(TyperCommand):
             for item in found:
                 item.value = f"--{item.value[2:].replace('-', '_')}"
         return found
+
+
+class ChainCommand(Command):
+    """A command for many steps: every setting is an option, for all steps that have it, as in `--judge reference`."""
+
+    shown = frozenset({"judge"})
+    """Settings that the help tells here; `lpm run STEP --help` tells all."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        if not ctx.meta.get(__name__):
+            from lpm_kernel.commands.options import options_of_all
+            from lpm_kernel.pipeline import config_kinds
+
+            ctx.meta[__name__] = options_of_all(config_kinds().values(), shown=self.shown)
+        return [*super().get_params(ctx), *ctx.meta[__name__]]
+
+    def switches(self) -> frozenset[str]:
+        from lpm_kernel.commands.options import switches_of
+        from lpm_kernel.pipeline import config_kinds
+
+        return frozenset().union(*(switches_of(kind) for kind in config_kinds().values()))
+
+    def invoke(self, ctx: Any) -> Any:
+        keys = {option.name for option in ctx.meta[__name__]}
+        given = {key: value for key, value in ctx.params.items() if key in keys and value is not None}
+        ctx.params = {key: value for key, value in ctx.params.items() if key not in keys}
+        ctx.params["settings"] = [*(ctx.params["settings"] or ()), *(f"common.{k}={v}" for k, v in given.items())]
+        return super().invoke(ctx)
 
 
 class Group(TyperGroup):

@@ -1,7 +1,7 @@
 """The options of `lpm run STEP`, made from the stage: one for each path, one for each field of its settings."""
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -35,11 +35,23 @@ def options_of(step: Step, kind: type[Config], *, must: Collection[str]) -> list
         inspect.Parameter("workspace", inspect.Parameter.KEYWORD_ONLY, default="", annotation=WorkspaceOption),
         inspect.Parameter("preset", inspect.Parameter.KEYWORD_ONLY, default="", annotation=PresetOption),
     ]
+    return _made([*paths, *settings, *common])
 
+
+def options_of_all(kinds: Iterable[type[Config]], *, shown: Collection[str]) -> list[Any]:
+    """An option for each setting of any of these; the help shows those of `shown`."""
+    fields = {key: field for kind in kinds for key, field in kind.settings().items()}
+    options = _made([_parameter(key, _setting_option(key, field)) for key, field in fields.items()])
+    for option in options:
+        option.hidden = option.name not in shown
+    return options
+
+
+def _made(parameters: list[inspect.Parameter]) -> list[Any]:
     def takes_them(**given: str) -> None:
         """Never called: typer reads the options off its signature."""
 
-    takes_them.__signature__ = inspect.Signature([*paths, *settings, *common])  # type: ignore[attr-defined]
+    takes_them.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     app = typer.Typer(add_completion=False)
     app.command()(takes_them)
     return typer.main.get_command(app).params

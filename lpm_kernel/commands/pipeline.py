@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lpm_kernel.commands.base import JsonOption, PresetOption, WorkspaceOption
+from lpm_kernel.commands.base import JsonOption, PresetOption, SetOption, WorkspaceOption
 from lpm_kernel.progress import say
 
 
@@ -25,10 +25,7 @@ def pipeline(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run and why; run nothing.")] = False,
     workspace: WorkspaceOption = "",
     preset: PresetOption = "",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="<step.key=value>", help="One setting; may be repeated."),
-    ] = None,
+    settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the chain to its verdict; skip what is made."""

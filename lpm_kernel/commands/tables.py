@@ -16,12 +16,19 @@ from lpm_kernel.config import Config
 from lpm_kernel.errors import Finding
 from lpm_kernel.files import read_record
 from lpm_kernel.pipeline import STEPS, step_named
-from lpm_kernel.progress import clock
+from lpm_kernel.progress import clock, say
 from lpm_kernel.proof.evaluation import Evaluation, Interval
 from lpm_kernel.runner.preflight import stage_findings
 from lpm_kernel.runner.run import outputs_of
 from lpm_kernel.runner.run_record import latest_status
-from lpm_kernel.runner.state import awaited_inputs, chain_states, forced_from, missing_inputs, refuse_when_lacking
+from lpm_kernel.runner.state import (
+    awaited_inputs,
+    chain_states,
+    forced_from,
+    missing_inputs,
+    refuse_when_edited,
+    refuse_when_lacking,
+)
 from lpm_kernel.workspace import versions
 from lpm_kernel.workspace.places import Workspace
 
@@ -96,14 +103,17 @@ def show_plan(
     if as_json:
         told = [f"{finding.what}: {finding.found}" for finding in blocking]
         _print_json({"workspace": str(workspace.root), "steps": rows, "missing": lacking, "blocking": told})
-        return
-    table = _table("step", "action", "why")
-    for row in rows:
-        table.add_row(row["name"], row["action"], escape(row["reason"]))
-    _print_root(workspace)
-    _console().print(table)
+    else:
+        table = _table("step", "action", "why")
+        for row in rows:
+            table.add_row(row["name"], row["action"], escape(row["reason"]))
+        _print_root(workspace)
+        _console().print(table)
     if lacking:
+        for finding in blocking:
+            say(f"also: {finding.sentence}")
         refuse_when_lacking(workspace, states)
+    refuse_when_edited(states)
     for finding in blocking:
         finding.refuse()
 

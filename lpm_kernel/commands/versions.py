@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lpm_kernel.commands.base import JsonOption, PresetOption, WorkspaceOption
+from lpm_kernel.commands.base import JsonOption, PresetOption, SetOption, WorkspaceOption
 
 NAME = "A version such as v1, or sft, or candidate."
 
@@ -48,6 +48,7 @@ def compare(
     after: Annotated[str, typer.Argument(metavar="B", help=NAME)],
     workspace: WorkspaceOption = "",
     preset: PresetOption = "",
+    settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask two models the held-out questions, judge their answers blind, and say whether B is better than A."""
@@ -56,5 +57,5 @@ def compare(
     from lpm_kernel.runner.settings import open_workspace, resolve_all
 
     place = open_workspace(workspace)
-    found = compare_models(place, resolve_all(place, preset=preset), before, after)
+    found = compare_models(place, resolve_all(place, preset=preset, assignments=settings or ()), before, after)
     show_comparison(found, before, after, as_json)
