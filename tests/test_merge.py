@@ -244,6 +244,38 @@ def test_a_fully_trained_model_is_copied_with_the_bases_tokenizer(tmp_path: Path
     assert (merged_path / "merges.txt").read_bytes() == TOKENIZER["merges.txt"]
 
 
+@pytest.mark.parametrize("base_dtype", ["float32", "bfloat16"])
+def test_a_fully_trained_model_is_rounded_once_as_a_merge_would_and_the_report_tells_what_survived(
+    tmp_path: Path, merge: Run, base_dtype: str
+) -> None:
+    base_path = make_base(tmp_path / "base", MODELS["qwen2"], base_dtype)
+    model = AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1e-3 * torch.randn_like(parameter)
+    model.save_pretrained(tmp_path / "trained")
+    merged_path = merge(base_path, tmp_path / "trained")
+    stored = {"float32": torch.float32, "bfloat16": torch.float16}[base_dtype]
+    merged = weights_of(merged_path)
+    for name, tensor in weights_of(tmp_path / "trained").items():
+        assert torch.equal(merged[name], round_once(tensor.double(), stored)), name
+    report = json.loads((merged_path / "merge_report.json").read_text())
+    assert report["update_retained"]["projection"] == pytest.approx(1, abs=0.02)
+    assert json.loads((merged_path / "config.json").read_text())["dtype"] == str(stored).removeprefix("torch.")
+
+
+def test_a_whole_model_of_another_shape_is_refused_and_one_that_learnt_nothing_is_told(
+    base: Path, tmp_path: Path, merge: Run
+) -> None:
+    other = make_base(
+        tmp_path / "other", LlamaConfig(**{**SMALL, "vocab_size": 65}, **HEADS, tie_word_embeddings=False)
+    )
+    with pytest.raises(DataError, match=r"embed_tokens.weight is \[65, 32\], but \[64, 32\]"):
+        merge(base, other)
+    report = json.loads((merge(base, base) / "merge_report.json").read_text())
+    assert report["update_retained"]["projection"] is None
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

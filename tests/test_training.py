@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -360,13 +361,46 @@ def test_sft_masks_the_prompt_and_trains_the_end_of_turn(base: Path) -> None:
 
 
 def test_sft_from_scratch_writes_a_model_that_has_learnt(base: Path, items: Path, tmp_path: Path) -> None:
-    out = train_sft(base, items, tmp_path / "model", mode="full", num_train_epochs=25)
+    out = train_sft(base, items, tmp_path / "model", lora_r=0, num_train_epochs=25)
     log = json.loads((out / "training_log.json").read_text())
     losses = [entry["loss"] for entry in log if "loss" in entry]
     assert losses[-1] < losses[0] / 3
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (out / name).read_bytes() == (base / name).read_bytes()
     assert weights_fingerprint(out) != weights_fingerprint(base)
+
+
+def test_dpo_of_all_weights_moves_the_margins_and_resumes_to_the_same_bytes(
+    base: Path, pairs: Path, tmp_path: Path
+) -> None:
+    settings = {"lora_r": 0, "learning_rate": 1e-3, "num_train_epochs": 3, "eval_share": 0.2, "stop_margin": 0}
+    out = train_dpo(base, pairs, tmp_path / "whole", **settings)
+    log = json.loads((out / "training_log.json").read_text())
+    margins = [entry["rewards/margins"] for entry in log if "rewards/margins" in entry]
+    assert abs(margins[0]) < 1e-6 < 0.1 < margins[-1]
+    assert (out / "config.json").read_bytes() == (base / "config.json").read_bytes()
+    shutil.copytree(tmp_path / "whole.work/checkpoint-6", tmp_path / "again.work/checkpoint-6")
+    again = train_dpo(base, pairs, tmp_path / "again", **settings)
+    assert weights_fingerprint(again) == weights_fingerprint(out)
+
+
+def test_a_model_that_hardly_moved_is_told_with_what_to_do(
+    base: Path, pairs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_dpo(base, pairs, tmp_path / "still", learning_rate=5e-6, num_train_epochs=1)
+    assert re.search(
+        r"margin -?0\.00 after \d updates at 5e-06: the model hardly moved; raise --learning-rate", caplog.text
+    )
+
+
+def test_warm_up_steps_are_counted_and_too_many_are_told(
+    base: Path, pairs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = train_dpo(base, pairs, tmp_path / "a", num_train_epochs=3, warmup_steps=4, eval_share=0, stop_margin=0)
+    rates = [entry["learning_rate"] for entry in json.loads((out / "training_log.json").read_text()) if "loss" in entry]
+    assert rates[:5] == pytest.approx([rate * 2e-3 / 4 for rate in range(5)])
+    train_dpo(base, pairs, tmp_path / "b", num_train_epochs=1, warmup_steps=10)
+    assert "the rate rises over 10 updates (--warmup-steps), but there are" in caplog.text
 
 
 def test_sft_writes_an_adapter_that_names_its_base(base: Path, items: Path, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ if __package__ is None:
 
     enter()
 
-import json
 import math
 import shutil
 import time
@@ -32,6 +31,7 @@ from lpm_kernel.models.fingerprint import ADAPTER_RECORD, weights_fingerprint
 from lpm_kernel.models.folder import (
     GENERATION_CONFIG,
     TOKENIZER_FILES,
+    copy_config,
     copy_files,
     read_model_config,
     read_model_object,
@@ -46,6 +46,7 @@ from lpm_kernel.models.weights import (
     list_weights,
     open_shard,
     plan_shards,
+    rows,
     with_dtype,
     write_block,
     write_header,
@@ -78,11 +79,35 @@ class OutOfRangeError(DataError):
     """A weight is beyond the range of the chosen dtype."""
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What training did to a model."""
+
+    updates: Mapping[str, Update]
+    """Tensor name -> what the adapter does to it."""
+    origins: Mapping[str, Weight]
+    """Tensor name of a model that was trained whole -> the tensor that it was before."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The tensors that were trained."""
+        return frozenset((*self.updates, *self.origins))
+
+    def before_and_after(
+        self, weight: Weight, start: int, block: "torch.Tensor"
+    ) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """Rows of a trained tensor in fp64, from the stored ones."""
+        if weight.name in self.updates:
+            before = block.double()
+            return before, self.updates[weight.name].apply(before, start)
+        return rows(self.origins[weight.name], start, block.shape).double(), block.double()
+
+
 @dataclass
 class Merge:
     """One pass over the model: what is merged into what, and what was measured on the way."""
 
-    updates: Mapping[str, Update]
+    changes: Changes
     main: str
     """The base's safetensors dtype; tensors of this dtype are stored in the target."""
     target: str
@@ -96,7 +121,7 @@ class Merge:
 
 
 def run(config: StageConfig, *, base_model_path: Path, lora_adapter_path: Path, output_model_path: Path) -> None:
-    """Write the merged model, or copy it when full fine-tuning left nothing to merge.
+    """Write the merged model; of a model that was trained whole, its weights, rounded as a merge would.
 
     Raises DataError when base and adapter do not belong together or hold what this merge does not know,
     OutputError or DiskError when the result cannot be written; the output is then absent.
@@ -106,14 +131,15 @@ def run(config: StageConfig, *, base_model_path: Path, lora_adapter_path: Path, 
     read_model_config(base_model_path)
     whole = not (lora_adapter_path / ADAPTER_CONFIG).is_file() and (lora_adapter_path / "config.json").is_file()
     source_path = lora_adapter_path if whole else base_model_path
-    updates = {} if whole else _matching_updates(base_model_path, lora_adapter_path)
     if whole:
-        say(f"nothing to merge: {lora_adapter_path} holds a whole model (full fine-tuning), which is copied")
+        say(f"nothing to merge: {lora_adapter_path} holds a whole model (full fine-tuning)")
         read_model_config(lora_adapter_path)
+    origins = _origins(base_model_path, lora_adapter_path) if whole else {}
+    updates = {} if whole else _matching_updates(base_model_path, lora_adapter_path)
     try:
         for path in dict.fromkeys((source_path, base_model_path)):
             copy_files(path, output_model_path, TOKENIZER_FILES)
-        _write_model(config, source_path, updates, output_model_path)
+        _write_model(config, source_path, Changes(updates, origins), output_model_path)
     except BaseException as error:
         shutil.rmtree(output_model_path, ignore_errors=True)
         if isinstance(error, OSError):
@@ -142,6 +168,22 @@ def _matching_updates(base_model_path: Path, adapter_path: Path) -> dict[str, Up
     return matched
 
 
+def _origins(base_model_path: Path, model_path: Path) -> dict[str, Weight]:
+    """The base's tensors that a whole model was trained from; raises DataError when they do not belong together."""
+    base = {weight.name: weight for weight in list_weights(weight_shards(base_model_path))}
+    weights = list_weights(weight_shards(model_path))
+    for weight in weights:
+        if weight.name in base and base[weight.name].shape != weight.shape:
+            raise DataError(
+                f"{model_path}: {weight.name} is {list(weight.shape)}, but {list(base[weight.name].shape)} in "
+                f"{base_model_path}; give the base that the model was trained from"
+            )
+    found = {w.name: base[w.name] for w in weights if w.name in base and {w.dtype, base[w.name].dtype} <= set(DTYPES)}
+    if not found:
+        raise DataError(f"{model_path} shares no tensor with {base_model_path}; give the base that it was trained from")
+    return found
+
+
 def _check_record(base_model_path: Path, adapter_path: Path) -> None:
     """Raise DataError when the adapter recorded another base."""
     if not (adapter_path / ADAPTER_RECORD).is_file():
@@ -155,13 +197,14 @@ def _check_record(base_model_path: Path, adapter_path: Path) -> None:
         )
 
 
-def _write_model(config: StageConfig, source_path: Path, updates: Mapping[str, Update], output_path: Path) -> None:
+def _write_model(config: StageConfig, source_path: Path, changes: Changes, output_path: Path) -> None:
     """Weights, configuration, report; config.json comes last, so that a killed merge looks like no model."""
     start = time.monotonic()
     weights = list_weights(weight_shards(source_path))
     main = _main_dtype(weights)
-    target, reason = _choose(config.dtype, main, bool(updates))
-    merge = Merge(updates, main, target)
+    base = _main_dtype(list(changes.origins.values())) if changes.origins else main
+    target, reason = _choose(config.dtype, base, kept_as=main if changes.origins and main != "F32" else None)
+    merge = Merge(changes, main, target)
     try:
         _write_weights(merge, weights, output_path, config.max_shard_bytes)
     except OutOfRangeError as error:
@@ -169,14 +212,16 @@ def _write_model(config: StageConfig, source_path: Path, updates: Mapping[str, U
             raise
         for path in output_path.glob("*.safetensors"):
             path.unlink()
-        merge, reason = Merge(updates, main, "F32"), f"{error}"
+        merge, reason = Merge(changes, main, "F32"), f"{error}"
         _write_weights(merge, weights, output_path, config.max_shard_bytes)
     report = _report(merge, weights, reason, time.monotonic() - start)
     write_json(output_path / merge_report.NAME, report)
     copy_files(source_path, output_path, (GENERATION_CONFIG,))
-    _write_config(source_path, output_path, DTYPES[merge.target] if merge.target != main else None)
-    if updates:
-        _say(report)
+    if merge.target == main:
+        copy_files(source_path, output_path, ("config.json",))
+    else:
+        copy_config(source_path, output_path, DTYPES[merge.target])
+    _say(report)
 
 
 def _main_dtype(weights: list[Weight]) -> str:
@@ -188,22 +233,22 @@ def _main_dtype(weights: list[Weight]) -> str:
     return main
 
 
-def _choose(wanted: Dtype, main: str, merging: bool) -> tuple[str, str]:
-    """The safetensors dtype of the output, and why."""
+def _choose(wanted: Dtype, base: str, kept_as: str | None) -> tuple[str, str]:
+    """The safetensors dtype of the output, and why. `kept_as` is that of a whole model that was rounded already."""
     if wanted != "auto":
         return next(short for short, name in DTYPES.items() if name == wanted), "as configured"
-    if not merging:
-        return main, "nothing is merged, so it stays as it is"
-    if main == "BF16":
+    if kept_as:
+        return kept_as, "the trained model is stored so, and stays as it is"
+    if base == "BF16":
         return "F16", "the base is bfloat16, whose 8 bits lose small updates; float16 has 11"
-    return ("F16" if main == "F16" else "F32"), f"the base is {DTYPES[main]}"
+    return ("F16" if base == "F16" else "F32"), f"the base is {DTYPES[base]}"
 
 
 def _write_weights(merge: Merge, weights: list[Weight], output_path: Path, max_shard_bytes: int) -> None:
     output_path.mkdir(parents=True, exist_ok=True)
     sources = {weight.name: weight for weight in weights}
     plan = plan_shards([with_dtype(weight, merge.dtype_of(weight)) for weight in weights], max_shard_bytes)
-    with progress("merging tensors" if merge.updates else "copying tensors", len(weights)) as shown:
+    with progress("merging tensors", len(weights)) as shown:
         for name, stored in plan.items():
             _write_shard(merge, [sources[weight.name] for weight in stored], output_path / name, shown)
     write_index(output_path, plan)
@@ -225,19 +270,18 @@ def _stored_blocks(
     """The tensor's blocks as they are stored: copied, converted, or merged and rounded once."""
     import torch
 
-    update, stored = merge.updates.get(weight.name), merge.dtype_of(weight)
-    if update and weight.dtype not in DTYPES:
+    trained, stored = weight.name in merge.changes.names, merge.dtype_of(weight)
+    if trained and weight.dtype not in DTYPES:
         raise DataError(f"the adapter changes {weight.name}, which is {weight.dtype}; use an unquantised base model")
     squares, delta_squares = 0.0, 0.0
     for start, block in source:
-        if not update and stored == weight.dtype:
+        if not trained and stored == weight.dtype:
             yield block
             continue
-        before = block.double()
-        merged = update.apply(before, start) if update else before
+        before, merged = merge.changes.before_and_after(weight, start, block) if trained else (None, block.double())
         rounded = round_once(merged, getattr(torch, DTYPES[stored]))
-        _check_finite(weight.name, merged, rounded, bool(update), DTYPES[stored])
-        if update:
+        _check_finite(weight.name, merged, rounded, trained, DTYPES[stored])
+        if before is not None:
             merge.survival.add(before, merged, rounded.double())
             squares += float(before.flatten() @ before.flatten())
             delta_squares += float((merged - before).square().sum())
@@ -264,29 +308,18 @@ def _report(merge: Merge, weights: list[Weight], reason: str, seconds: float) ->
         base_dtype=DTYPES[merge.main],
         reason=reason,
         tensors=len(weights),
-        tensors_merged=len(merge.updates),
+        tensors_merged=len(merge.changes.names),
         update_retained=UpdateRetained(projection=merge.survival.projection, cosine=merge.survival.cosine),
         largest_relative_update=LargestUpdate(tensor=tensor or None, ratio=ratio),
         seconds=round(seconds, 3),
     )
 
 
-def _write_config(source_path: Path, output_path: Path, dtype: str | None) -> None:
-    """config.json byte for byte, or with its dtype fields set when the dtype changed."""
-    if dtype is None:
-        copy_files(source_path, output_path, ("config.json",))
-        return
-    config = read_model_object(source_path / "config.json")
-    for part in (config, config.get("text_config", {})):
-        part.update({key: dtype for key in ("dtype", "torch_dtype") if key in part})
-    (output_path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
 def _say(report: MergeReport) -> None:
     kept = report.update_retained
     say(f"merged {report.tensors_merged} tensors into {report.dtype} ({report.reason})")
     if kept.projection is None:
-        say("  the adapter changes nothing: its update is zero; was it trained?")
+        say("  training changed nothing: the update is zero")
         return
     say(f"  {kept.projection:.1%} of the update survived rounding (cosine {kept.cosine or 0:.3f})")
     if kept.projection < WORTH_SAYING and report.dtype != "float32":

@@ -1,6 +1,6 @@
 """Fine-tune the base model on the owner's items: the answer and its end token carry the loss, the prompt does not.
 
-`--mode lora` writes an adapter; `--mode full` writes a whole model (for a model that is trained from scratch).
+`--lora_r 0` trains all weights and writes a whole model (for a model that is trained from scratch).
 The items are those that `prepare` rendered; questions that are held out for the evaluation are left out, in whatever
 item they are asked.
 """
@@ -8,7 +8,7 @@ item they are asked.
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 if __package__ is None:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
@@ -23,17 +23,16 @@ from lpm_kernel.files import read_jsonl, write_json
 from lpm_kernel.owner.items import same_question
 from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Prompt
-from lpm_kernel.training.settings import TrainConfig
+from lpm_kernel.training.settings import RANK, TrainConfig
 
 
 class StageConfig(TrainConfig):
     """Settings of SFT; rank, dropout and batch are Second-Me's, the learning rate is one for small models."""
 
-    mode: Literal["lora", "full"] = Field("lora", description="Train an adapter, or all weights.")
     num_train_epochs: float = Field(3.0, gt=0, description="Passes over the items.")
     learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
     batch_size: int = Field(2, ge=1, description="Items per forward pass.")
-    lora_r: int = Field(8, ge=1, description="Rank of the LoRA adapter, on all linear layers.")
+    lora_r: int = Field(8, ge=0, description=RANK)
     lora_alpha: int = Field(16, ge=1, description="LoRA's scale: the adapter counts alpha / r.")
     lora_dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on the adapter's input, a probability.")
 
@@ -47,7 +46,7 @@ def run(
     work_path: Path,
     held_out_path: Path | None = None,
 ) -> None:
-    """Train and write an adapter, or with mode `full` a model, to `adapter_path`.
+    """Train and write an adapter, or with rank 0 a whole model, to `adapter_path`.
 
     Raises DataError when no item is left to train on or the template lacks a role, DivergedError when the loss is no
     longer finite.
@@ -71,7 +70,7 @@ def run(
     trainer = _trainer(config, base_model_path, features, tokenizer, work_path, binding)
     with shown_progress(trainer):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    save = save_adapter if config.mode == "lora" else save_full_model
+    save = save_adapter if config.lora_r else save_full_model
     adapter_path.mkdir(parents=True, exist_ok=True)
     write_json(adapter_path / "training_log.json", trainer.state.log_history)
     save(trainer.model, adapter_path, base_model_path)
@@ -169,8 +168,8 @@ def _model(config: StageConfig, base_model_path: Path, precision: str) -> Any:
     from lpm_kernel.models.loading import load_model
     from lpm_kernel.training.saving import lora_config
 
-    if config.mode == "full":
-        return load_model(base_model_path, "float32")
+    if config.lora_r == 0:
+        return load_model(base_model_path, "float32")  # updates of all weights are lost in 16 bit
     return get_peft_model(load_model(base_model_path, precision), lora_config(config))
 
 

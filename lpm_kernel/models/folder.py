@@ -1,5 +1,6 @@
 """The files of a Hugging Face model directory: which hold the weights, which the tokenizer, and what is refused."""
 
+import json
 import shutil
 from fnmatch import fnmatch
 from pathlib import Path
@@ -62,3 +63,16 @@ def copy_files(source_path: Path, target_path: Path, patterns: tuple[str, ...]) 
         (target_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source_path / name, target_path / name)
     return chosen
+
+
+def copy_config(source_path: Path, target_path: Path, dtype: str) -> None:
+    """config.json byte for byte, or with its dtype fields set where they name another one."""
+    config = read_model_object(source_path / "config.json")
+    parts = [part for part in (config, config.get("text_config")) if isinstance(part, dict)]
+    named = [(part, key) for part in parts for key in ("dtype", "torch_dtype") if key in part]
+    if all(part[key] == dtype for part, key in named):
+        copy_files(source_path, target_path, ("config.json",))
+        return
+    for part, key in named:
+        part[key] = dtype
+    (target_path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -80,6 +80,14 @@ def blocks(shard: Any, weight: Weight) -> Iterator[tuple[int, "torch.Tensor"]]:
         yield start, tensor[start : start + rows]
 
 
+def rows(weight: Weight, start: int, shape: Sequence[int]) -> "torch.Tensor":
+    """As many rows of a tensor as a block of that shape has, from the first one on; a scalar is one row."""
+    with open_shard(weight.shard_path) as shard:
+        if not weight.shape:
+            return shard.get_tensor(weight.name)  # type: ignore[no-any-return]
+        return shard.get_slice(weight.name)[start : start + shape[0]]  # type: ignore[no-any-return]
+
+
 def plan_shards(weights: Sequence[Weight], max_shard_bytes: int) -> dict[str, list[Weight]]:
     """File name -> its tensors: the boundaries of the source stay, and no file exceeds the bound (one tensor may)."""
     shards: list[list[Weight]] = []

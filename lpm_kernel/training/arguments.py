@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from lpm_kernel.progress import say
 from lpm_kernel.training.settings import TrainConfig
 
 
@@ -18,6 +19,11 @@ class FloorWarmup:
         arguments = self.args  # type: ignore[attr-defined]
         if arguments.warmup_steps < 1:
             arguments.warmup_steps = math.floor(arguments.warmup_steps * num_training_steps)
+        elif arguments.warmup_steps >= num_training_steps:
+            say(
+                f"warning: the rate rises over {arguments.warmup_steps} updates (--warmup-steps), but there are "
+                f"{num_training_steps}, so it never gets to --learning-rate; --warmup-ratio 0.1 takes a tenth of them"
+            )
         return super().create_scheduler(num_training_steps, *args, **kwargs)  # type: ignore[misc]
 
 
@@ -34,7 +40,7 @@ def trainer_arguments(settings: TrainConfig, work_path: Path, precision: str) ->
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
         "max_grad_norm": settings.max_grad_norm,
         "weight_decay": settings.weight_decay,
-        "warmup_steps": settings.warmup_ratio,
+        "warmup_steps": settings.warmup_ratio if settings.warmup_steps is None else settings.warmup_steps,
         "lr_scheduler_type": "cosine",
         "activation_checkpointing": settings.gradient_checkpointing,
         "bf16": precision == "bfloat16",

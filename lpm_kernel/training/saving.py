@@ -7,7 +7,7 @@ from typing import Any
 from lpm_kernel.errors import DivergedError
 from lpm_kernel.files import write_json
 from lpm_kernel.models.fingerprint import ADAPTER_RECORD, weights_fingerprint
-from lpm_kernel.models.folder import GENERATION_CONFIG, TOKENIZER_FILES, copy_files, read_model_config
+from lpm_kernel.models.folder import GENERATION_CONFIG, TOKENIZER_FILES, copy_config, copy_files
 from lpm_kernel.training.settings import TrainConfig
 
 
@@ -52,16 +52,13 @@ def _make_portable(config_path: Path) -> None:
 
 
 def save_full_model(model: Any, model_path: Path, base_model_path: Path) -> None:
-    """Write a whole model: weights in the base's own dtype, config and tokenizer byte for byte from the base.
+    """Write a whole model: weights in float32 as trained, for the merge to round once; all else is the base's.
 
     Raises DivergedError.
     """
-    import torch
-
     _require_finite(model)
-    stored = read_model_config(base_model_path)
-    name = str(stored.get("dtype") or stored.get("torch_dtype") or "float32")
-    model.to(getattr(torch, name)).save_pretrained(model_path, safe_serialization=True)
+    model.float().save_pretrained(model_path, safe_serialization=True)
     for file in (model_path / "config.json", model_path / GENERATION_CONFIG):
         file.unlink(missing_ok=True)
-    copy_files(base_model_path, model_path, (*TOKENIZER_FILES, "config.json", GENERATION_CONFIG))
+    copy_files(base_model_path, model_path, (*TOKENIZER_FILES, GENERATION_CONFIG))
+    copy_config(base_model_path, model_path, "float32")

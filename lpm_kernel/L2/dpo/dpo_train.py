@@ -1,7 +1,9 @@
 """Train a LoRA adapter with DPO on the preference pairs.
 
 Loss: -log sigmoid(beta * ((log pi(w) - log pi_ref(w)) - (log pi(l) - log pi_ref(l)))), Rafailov et al. 2023, eq. 7;
-the reference is the same model with the adapter off. A part of the pairs is kept back to measure margins on.
+the reference is the model before training. A part of the pairs is kept back to measure margins on.
+
+`--lora_r 0` trains all weights and writes a whole model, so that there is nothing to merge.
 
 Beside the adapter: `lpm_adapter.json` (the base it belongs to) and `training_log.json`, a list in order of the
 updates: {"step", "epoch", "loss", "rewards/margins", "rewards/accuracies", ...} every --logging_steps, and the
@@ -29,12 +31,16 @@ from lpm_kernel.progress import say
 from lpm_kernel.training.pairs import PairTokens, dataset_of, tokenized
 from lpm_kernel.training.settings import TrainConfig
 
+STANDARD_RATE = 1e-4
+MOVED = 0.1
+"""Below this margin the chosen answers are favoured by odds of 1.1 to 1 at most (e to the margin)."""
+
 
 class StageConfig(TrainConfig):
     """Settings of DPO; the learning rate is one at which the update survives rounding to 16 bit."""
 
     num_train_epochs: float = Field(2.0, gt=0, description="Passes over the pairs.")
-    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    learning_rate: float = Field(STANDARD_RATE, gt=0, description="Peak learning rate.")
     batch_size: int = Field(4, ge=1, description="Pairs per forward pass.")
     beta: float = Field(0.1, gt=0, description="Pull back to the reference model; higher stays closer.")
     label_smoothing: float = Field(
@@ -69,7 +75,7 @@ def run(
     from lpm_kernel.models.loading import check_base, load_tokenizer, quiet_libraries
     from lpm_kernel.training.callbacks import shown_progress
     from lpm_kernel.training.checkpoints import binding_of, last_valid
-    from lpm_kernel.training.saving import save_adapter
+    from lpm_kernel.training.saving import save_adapter, save_full_model
 
     check_base(base_model_path)
     quiet_libraries()
@@ -94,8 +100,9 @@ def run(
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     adapter_path.mkdir(parents=True, exist_ok=True)
     write_json(adapter_path / "training_log.json", trainer.state.log_history)
-    save_adapter(trainer.model, adapter_path, base_model_path)
-    say(_summary(trainer.state))
+    save = save_adapter if config.lora_r else save_full_model
+    save(trainer.model, adapter_path, base_model_path)
+    say(_summary(trainer.state, config))
 
 
 def split_pairs(pairs: Sequence[PairTokens], config: StageConfig) -> PairSplit:
@@ -137,31 +144,38 @@ def pair_trainer(
         label_smoothing=config.label_smoothing,
         max_length=None,
         disable_dropout=config.lora_dropout == 0,
-        precompute_ref_log_probs=config.num_train_epochs > 1,
+        # Without an adapter to switch off, the reference answers before the first update, or never.
+        precompute_ref_log_probs=config.num_train_epochs > 1 or config.lora_r == 0,
         eval_strategy="epoch" if split.held_back else "no",
     )
     callbacks = [MarkComplete(binding), GuardGradients(), ShowProgress("DPO")]
     if config.stop_margin:
         callbacks.append(StopWhenSaturated(config.stop_margin))
     trainer = PairTrainer(
-        model=load_model(base_model_path, precision),
+        model=load_model(base_model_path, precision if config.lora_r else "float32"),
         args=arguments,
         train_dataset=dataset_of(split.train),
         eval_dataset=dataset_of(split.held_back) if split.held_back else None,
         processing_class=tokenizer,
-        peft_config=lora_config(config),
+        peft_config=lora_config(config) if config.lora_r else None,
         callbacks=callbacks,
     )
     silence(trainer)
     return trainer
 
 
-def _summary(state: Any) -> str:
+def _summary(state: Any, config: StageConfig) -> str:
     last = {key: value for entry in state.log_history for key, value in entry.items()}
     margin = last.get("eval_rewards/margins", last.get("rewards/margins", 0.0))
     accuracy = last.get("eval_rewards/accuracies", last.get("rewards/accuracies", 0.0))
     early = "" if state.global_step >= state.max_steps else f" of {state.max_steps} planned (margins saturated)"
-    return f"DPO done: {state.global_step} updates{early}; margin {margin:.2f}, accuracy {accuracy:.0%}"
+    told = f"DPO done: {state.global_step} updates{early}; margin {margin:.2f}, accuracy {accuracy:.0%}"
+    if margin >= MOVED:
+        return told
+    return (
+        f"{told}\n  margin {margin:.2f} after {state.global_step} updates at {config.learning_rate:g}: the model "
+        f"hardly moved; raise --learning-rate ({STANDARD_RATE:g} is the standard) or --num-train-epochs, or make more pairs"
+    )
 
 
 if __name__ == "__main__":
