@@ -1,6 +1,8 @@
 """Before against after through the real server: stable keys, a report that needs no network, nothing asked twice."""
 
+import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,7 @@ def evaluated(tmp_path: Path, merged_path: Path, bio_path: Path) -> Made:
         held_out_path=tmp_path / "held_out",
         bio_path=bio_path,
         work_path=tmp_path,
+        run_path=tmp_path / "20261121-090000-abcd",
         **made,
     )
     return made
@@ -48,6 +51,19 @@ def test_the_evaluation_and_its_page(evaluated: Made) -> None:
     assert Tags(page).fetched == []
     assert "keep the old model" in page
     assert "&lt;script&gt;" in page
+
+
+def test_the_evaluation_names_what_was_compared_by_whom_and_when(evaluated: Made, tmp_path: Path) -> None:
+    evaluation = json.loads(evaluated["evaluation_path"].read_text())
+    sums = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("before", "after", "bio.md")}
+    assert evaluation["run"] == "20261121-090000-abcd"
+    assert 0 <= (datetime.now(UTC) - datetime.fromisoformat(evaluation["finished_at"])).total_seconds() < 600
+    for side in ("before", "after"):
+        file = f"{tmp_path.name}/{side}"
+        assert evaluation["models"][side] == {"name": "tiny", "file": file, "sha256": sums[side]}
+    assert evaluation["bio_sha256"] == sums["bio.md"]
+    judge = {key: evaluation["judge"][key] for key in ("label", "kind", "place", "is_remote")}
+    assert judge == {"label": "reference", "kind": "reference", "place": "", "is_remote": False}
 
 
 def test_without_questions_there_is_no_evaluation(tmp_path: Path, bio_path: Path) -> None:

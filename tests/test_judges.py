@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Opinion, Question, both_orders, swapped
 from lpm_kernel.judges.pairwise import ASKED, PairwiseJudge, messages, parse
 from lpm_kernel.judges.reference import ReferenceJudge
@@ -136,7 +137,7 @@ def test_an_unreadable_judge_is_asked_again_and_then_failed() -> None:
         asked.append(said)
         return "hm", "stop"
 
-    opinion = asyncio.run(PairwiseJudge(ask, "m").compare(QUESTION, "a", "b"))
+    opinion = asyncio.run(PairwiseJudge(ask, "m", "localhost/v1", False).compare(QUESTION, "a", "b"))
     assert (opinion.outcome, len(asked)) == ("failed", ASKED)
 
 
@@ -146,3 +147,20 @@ def test_the_reference_judge_prefers_facts_and_is_blind_to_the_order() -> None:
     assert asyncio.run(judge.compare(QUESTION, precise, vague)).outcome == "first"
     assert asyncio.run(judge.compare(QUESTION, vague, precise)).outcome == "second"
     assert asyncio.run(judge.compare(QUESTION, precise, precise)).outcome == "tie"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "place", "is_remote"),
+    [
+        ("http://127.0.0.1:9000/v1", "127.0.0.1:9000/v1", False),
+        ("https://mira:secret@judge.example/v1/?key=secret", "judge.example/v1", True),
+        ("", "api.openai.com/v1", True),
+    ],
+)
+def test_a_judge_tells_where_it_is_asked(base_url: str, place: str, is_remote: bool) -> None:
+    async def told() -> tuple[str, bool]:
+        config = JudgeConfig.model_validate({"judge_base_url": base_url, "judge_api_key": "k"})
+        async with open_judge(config) as judge:
+            return judge.place, judge.is_remote
+
+    assert asyncio.run(told()) == (place, is_remote)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_gate import trial
+from test_gate import ORIGIN, trial
 
 from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.proof.evaluation import Trial
@@ -45,7 +45,7 @@ class Tags(HTMLParser):
 
 
 def page(folder: Path, trials: Sequence[Trial] = (trial(0, "second"),), log: Any = LOG) -> str:
-    evaluation = decide(measure(trials, GateConfig(), judge="j"), GateConfig())
+    evaluation = decide(measure(trials, GateConfig(), origin=ORIGIN), GateConfig())
     path, log_path = folder / "report.html", folder / "training_log.json"
     log_path.write_text(json.dumps(log))
     write_report(
