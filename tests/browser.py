@@ -27,7 +27,7 @@ def found() -> str | None:
 
 
 class Browser:
-    """A browser of our own with an empty profile, for the length of a block."""
+    """A browser of our own with an empty profile, for a block; it reads from descriptor 3 and writes to 4."""
 
     def __enter__(self) -> Self:
         program = found()
@@ -37,16 +37,10 @@ class Browser:
         self._read, to_write = os.pipe()
         flags = ["--headless", "--disable-gpu", "--no-first-run", f"--user-data-dir={self._profile.name}"]
         flags += ["--no-sandbox"] if os.geteuid() == 0 else []
-
-        def connect() -> None:  # the browser reads from descriptor 3 and writes to 4
-            first, second = os.dup(to_read), os.dup(to_write)
-            os.dup2(first, 3)
-            os.dup2(second, 4)
-
+        redirect = f'exec {{read}}<&{to_read} {{write}}>&{to_write}; exec "$@" 3<&$read 4>&$write'
         self._process = subprocess.Popen(
-            [program, *flags, "--remote-debugging-pipe", "about:blank"],
-            preexec_fn=connect,
-            close_fds=False,
+            ["bash", "-c", redirect, "bash", program, *flags, "--remote-debugging-pipe", "about:blank"],
+            pass_fds=(to_read, to_write),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -214,15 +214,22 @@ def test_an_outcome_is_told_by_word_and_sign(outcome: Outcome, words: list[str],
     assert [word for word in words if word not in text] == []
 
 
+def facts(part: str) -> dict[str, list[str]]:
+    """What a part of the page tells of facts, by how it calls them."""
+    spans = re.findall(r'<span class="facts">(.*?): (.*?)</span>', part)
+    return {name: re.findall(r"<bdi[^>]*>(.*?)</bdi>", told) for name, told in spans}
+
+
 def test_each_answer_has_its_own_score_and_facts(tmp_path: Path) -> None:
     scored = trial(0, "second", recall=(0.1, 0.2))
     verdict = scored.verdicts[0].model_copy(update={"scores": (0.25, 0.75)})
-    text = page(tmp_path, [replace(scored, verdicts=[verdict])])
+    stray = [replace(scored.facts_before[0], strays=frozenset(["Graz"]))]
+    text = page(tmp_path, [replace(scored, verdicts=[verdict], facts_before=stray)])
     before, after = text.split("<b>Before</b>")[1].split("<b>After</b>")
     assert "score 0.25" in before
-    assert "✓ 0 · ✗ 1 · ✗ 2" in before
+    assert facts(before) == {"✓ told": ["0"], "✗ not told": list("123456789"), "! not called for": ["Graz"]}
     assert "score 0.75" in after
-    assert "✓ 0 · ✓ 1 · ✗ 2" in after
+    assert facts(after) == {"✓ told": ["0", "1"], "✗ not told": list("23456789")}
 
 
 def test_pairs_that_are_alike_are_shown_once(tmp_path: Path) -> None:
@@ -253,6 +260,23 @@ def test_the_page_tells_what_was_compared_by_whom_and_when(tmp_path: Path) -> No
     ]
     told += ["gpt-4o (openai) at judge.example/v1; a remote host: questions, answers and the bio went there"]
     assert [words for words in [*told, f"Bio sha256 {'d' * 12}"] if words not in text] == []
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_every_ink_is_legible_on_every_ground(mode: str, tmp_path: Path) -> None:
+    colours = dict(re.findall(r"--(\w+): (#\w+)", re.findall(r":root {(.*)}", page(tmp_path))[mode == "dark"]))
+    for ink in ("ink", "soft", "good", "bad", "accent", "second"):
+        for ground in ("paper", "card"):
+            light, dark = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)  # WCAG 2.2, 1.4.3
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `#rgb` or `#rrggbb`, as WCAG 2.2 defines it."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    channels = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_without_questions_the_page_says_so(tmp_path: Path) -> None:

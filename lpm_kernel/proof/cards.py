@@ -44,7 +44,11 @@ class Side:
     result: str
     score: float | None
     is_cut: bool
-    facts: tuple[str, ...]
+    told: tuple[str, ...]
+    """Of the facts asked for."""
+    missing: tuple[str, ...]
+    strays: tuple[str, ...]
+    """Facts that are not called for."""
 
     @property
     def css(self) -> str:
@@ -191,13 +195,14 @@ def _pairs(trial: Trial) -> list[Pair]:
 def _side(answer: Answer, verdict: Verdict, place: int, told: FactsTold, facts: frozenset[str]) -> Side:
     """`place` is 0 for before, 1 for after."""
     winner = {"first": 0, "second": 1}.get(verdict.outcome)
-    words = [f"✓ {fact}" for fact in sorted(told.told)] + [f"✗ {fact}" for fact in sorted(facts - told.told)]
     return Side(
         text=answer.text,
         result="" if winner is None else "✓ won" if winner == place else "✗ lost",
         score=verdict.scores[place] if verdict.scores else None,
         is_cut=answer.finish_reason == "length",
-        facts=(*words, *(f"! {stray}, not called for" for stray in sorted(told.strays))),
+        told=tuple(sorted(told.told)),
+        missing=tuple(sorted(facts - told.told)),
+        strays=tuple(sorted(told.strays)),
     )
 
 
