@@ -14,6 +14,9 @@ from lpm_kernel.errors import DataError
 from lpm_kernel.files import write_jsonl
 from lpm_kernel.L2.evaluate_model import StageConfig, run
 from lpm_kernel.owner.items import ItemConfig, read_items
+from lpm_kernel.pipeline import step_named
+from lpm_kernel.runner.run import run_one
+from lpm_kernel.runner.settings import resolve_all
 from lpm_kernel.workspace.places import Workspace
 
 CONFIG = StageConfig.model_validate({"judge": "reference", "samples": 2, "max_tokens": 8, "slots": 4, "port": 18080})
@@ -85,3 +88,14 @@ def test_any_two_models_are_compared_and_nothing_is_promoted_by_it(workspace: Wo
     assert (workspace.comparison_path("sft", "candidate") / "report.html").is_file()
     assert not workspace.find("evaluation.json")
     assert lpm("compare", "sft", "sft", env=env).returncode == 64
+
+
+def test_the_evaluation_names_the_run_whose_log_tells_of_it(workspace: Workspace, tmp_path: Path) -> None:
+    settings = ["judge=reference", "samples=1", "max_tokens=4", "slots=4", "port=18080"]
+    configs = resolve_all(workspace, assignments=[f"evaluate.{setting}" for setting in settings])
+    ggufs = {
+        f"{name}_gguf_path": write_tiny_gguf(tmp_path / name, seed) for seed, name in enumerate(("before", "after"))
+    }
+    run_one(step_named("evaluate"), workspace, configs, ggufs)
+    evaluation = json.loads(workspace.place("evaluation.json").read_text())
+    assert "decision: keep" in (workspace.runs_path / evaluation["run"] / "log.txt").read_text()

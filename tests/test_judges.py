@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lpm_kernel.journal import open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Opinion, Question, both_orders, swapped
+from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.pairwise import ASKED, PairwiseJudge, messages, parse
 from lpm_kernel.judges.reference import ReferenceJudge
-from lpm_kernel.records import Message, Outcome
+from lpm_kernel.records import Message, Outcome, Verdict
 
 BIO = "Mira lives in Trieste since 2009. Her dog is Quark."
 QUESTION = Question("Where does Mira live?", "Mira lives in Trieste, since 2009.", BIO)
@@ -164,3 +167,17 @@ def test_a_judge_tells_where_it_is_asked(base_url: str, place: str, is_remote: b
             return judge.place, judge.is_remote
 
     assert asyncio.run(told()) == (place, is_remote)
+
+
+def test_a_judges_scores_come_back_from_the_journal(tmp_path: Path) -> None:
+    async def told() -> Verdict:
+        with open_journal(tmp_path / "journal.sqlite") as journal:
+            judge = JournaledJudge(ReferenceJudge(0.05), journal)
+            verdict = await judge.verdict("p", QUESTION, ["She lives in Trieste.", "Somewhere."], 0, 1)
+            await journal.flush()
+            return verdict
+
+    asked = asyncio.run(told())
+    assert asked.scores
+    assert asked.scores[0] > asked.scores[1]
+    assert asyncio.run(told()) == asked
