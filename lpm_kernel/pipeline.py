@@ -29,6 +29,8 @@ class Step:
     """The stage takes `work_path`, where it finds what a killed run of it left."""
     journals: bool = False
     """What is in `work_path` stays of worth after the step is done: answers and verdicts."""
+    names_run: bool = False
+    """The stage takes `run_path`, the folder of the run's record: what it makes names the run."""
 
     @property
     def config_kind(self) -> type[Config]:
@@ -123,6 +125,7 @@ STEPS: tuple[Step, ...] = (
         },
         resumes=True,
         journals=True,
+        names_run=True,
     ),
 )
 

@@ -73,6 +73,8 @@ class Verdict(Record):
     judge: str
     orders: tuple[Outcome, ...] = ()
     """The outcome in each order asked, both told in the order first, second."""
+    scores: tuple[float, float] | None = None
+    """What each answer is worth to the judge, 0 to 1; None where it only compares."""
 
 
 class Evidence(Record):

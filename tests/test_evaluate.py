@@ -1,6 +1,8 @@
 """Before against after through the real server: stable keys, a report that needs no network, nothing asked twice."""
 
+import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from lpm_kernel.errors import DataError
 from lpm_kernel.files import write_jsonl
 from lpm_kernel.L2.evaluate_model import StageConfig, run
 from lpm_kernel.owner.items import ItemConfig, read_items
+from lpm_kernel.pipeline import step_named
+from lpm_kernel.runner.run import run_one
+from lpm_kernel.runner.settings import resolve_all
 from lpm_kernel.workspace.places import Workspace
 
 CONFIG = StageConfig.model_validate({"judge": "reference", "samples": 2, "max_tokens": 8, "slots": 4, "port": 18080})
@@ -34,6 +39,7 @@ def evaluated(tmp_path: Path, merged_path: Path, bio_path: Path) -> Made:
         held_out_path=tmp_path / "held_out",
         bio_path=bio_path,
         work_path=tmp_path,
+        run_path=tmp_path / "20261121-090000-abcd",
         **made,
     )
     return made
@@ -48,6 +54,19 @@ def test_the_evaluation_and_its_page(evaluated: Made) -> None:
     assert Tags(page).fetched == []
     assert "keep the old model" in page
     assert "&lt;script&gt;" in page
+
+
+def test_the_evaluation_names_what_was_compared_by_whom_and_when(evaluated: Made, tmp_path: Path) -> None:
+    evaluation = json.loads(evaluated["evaluation_path"].read_text())
+    sums = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("before", "after", "bio.md")}
+    assert evaluation["run"] == "20261121-090000-abcd"
+    assert 0 <= (datetime.now(UTC) - datetime.fromisoformat(evaluation["finished_at"])).total_seconds() < 600
+    for side in ("before", "after"):
+        file = f"{tmp_path.name}/{side}"
+        assert evaluation["models"][side] == {"name": "tiny", "file": file, "sha256": sums[side]}
+    assert evaluation["bio_sha256"] == sums["bio.md"]
+    judge = {key: evaluation["judge"][key] for key in ("label", "kind", "place", "is_remote")}
+    assert judge == {"label": "reference", "kind": "reference", "place": "", "is_remote": False}
 
 
 def test_without_questions_there_is_no_evaluation(tmp_path: Path, bio_path: Path) -> None:
@@ -69,3 +88,14 @@ def test_any_two_models_are_compared_and_nothing_is_promoted_by_it(workspace: Wo
     assert (workspace.comparison_path("sft", "candidate") / "report.html").is_file()
     assert not workspace.find("evaluation.json")
     assert lpm("compare", "sft", "sft", env=env).returncode == 64
+
+
+def test_the_evaluation_names_the_run_whose_log_tells_of_it(workspace: Workspace, tmp_path: Path) -> None:
+    settings = ["judge=reference", "samples=1", "max_tokens=4", "slots=4", "port=18080"]
+    configs = resolve_all(workspace, assignments=[f"evaluate.{setting}" for setting in settings])
+    ggufs = {
+        f"{name}_gguf_path": write_tiny_gguf(tmp_path / name, seed) for seed, name in enumerate(("before", "after"))
+    }
+    run_one(step_named("evaluate"), workspace, configs, ggufs)
+    evaluation = json.loads(workspace.place("evaluation.json").read_text())
+    assert "decision: keep" in (workspace.runs_path / evaluation["run"] / "log.txt").read_text()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lpm_kernel.judges.base import Question
 from lpm_kernel.judges.reference import ReferenceJudge, score
-from lpm_kernel.owner.facts import coverage, facts_of, strays, truth
+from lpm_kernel.owner.facts import facts_of, strays, told, truth
 
 BIO = "Mira lives in Trieste since 2009. Her dog is Quark. She works at Rossetti with Anna and Paolo, born in Graz."
 QUESTION = Question("Where does Mira live?", "Mira lives in Trieste, since 2009.", BIO)
@@ -16,14 +16,13 @@ QUESTION = Question("Where does Mira live?", "Mira lives in Trieste, since 2009.
 def test_facts_are_what_the_bio_confirms_and_the_question_does_not_tell() -> None:
     assert facts_of(QUESTION.target, BIO, QUESTION.question) == {"trieste", "2009"}
     assert facts_of(QUESTION.target, "A stranger's bio.", "") == frozenset()
-    assert coverage("In Trieste.", frozenset({"trieste", "2009"})) == 0.5
-    assert coverage("In Trieste.", frozenset()) is None
+    assert told("In Trieste.", frozenset({"trieste", "2009"})) == {"trieste"}
 
 
 def test_a_misplaced_fact_costs() -> None:
     right, wrong = "She lives in Trieste since 2009.", "She lives in Graz since 2009."
-    assert strays(right, QUESTION.target, QUESTION.question) == 0
-    assert strays(wrong, QUESTION.target, QUESTION.question) == 1
+    assert strays(right, QUESTION.target, QUESTION.question) == frozenset()
+    assert strays(wrong, QUESTION.target, QUESTION.question) == {"graz"}
     assert truth(right, QUESTION.target, BIO, QUESTION.question) == 1.0
     assert asyncio.run(ReferenceJudge(0.05).compare(QUESTION, right, wrong)).outcome == "first"
 

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from lpm_kernel.models.merge_report import UpdateRetained
-from lpm_kernel.proof.evaluation import Evaluation, Trial
+from lpm_kernel.proof.evaluation import Evaluation, FactsTold, JudgeIdentity, Origin, Trial
 from lpm_kernel.proof.gate import GateConfig, decide, measure
 from lpm_kernel.proof.statistics import interval
 from lpm_kernel.records import Answer, Message, Outcome, Prompt, Verdict
+
+ORIGIN = Origin(judge=JudgeIdentity(label="j"))
+FACTS = "0123456789"
 
 
 def trial(number: int, outcome: Outcome, recall: tuple[float, float] | None = (0.5, 0.8)) -> Trial:
@@ -20,7 +23,12 @@ def trial(number: int, outcome: Outcome, recall: tuple[float, float] | None = (0
     answer = [Answer(text="a", finish_reason="stop")]
     verdict = Verdict(prompt_id=prompt.id, first=0, second=1, outcome=outcome, reason="", judge="j")
     neutral = verdict.model_copy(update={"outcome": "tie"})
-    return Trial(prompt, answer, answer, [verdict], [neutral], recall, (0.0, 0.0))
+    before, after = ([_telling(share)] for share in recall or (0.0, 0.0))
+    return Trial(prompt, answer, answer, [verdict], [neutral], frozenset(FACTS if recall else ""), before, after)
+
+
+def _telling(share: float) -> FactsTold:
+    return FactsTold(frozenset(FACTS[: round(share * len(FACTS))]), strays=frozenset())
 
 
 def decided(
@@ -31,7 +39,7 @@ def decided(
 ) -> Evaluation:
     config = GateConfig(min_win_rate=min_win_rate)
     trials = [trial(n, o, recall) for n, o in enumerate(Counter(outcomes).elements())]
-    return decide(measure(trials, config, judge="j", **more), config)
+    return decide(measure(trials, config, origin=ORIGIN, **more), config)
 
 
 def test_clear_wins_promote() -> None:
@@ -80,6 +88,12 @@ def test_the_keys_of_evaluation_json_are_stable() -> None:
     assert set(evaluation) >= set(documented.split())
     assert set(evaluation["win_rate"]) == {"after_wins", "before_wins", "ties", "invalid", "rate", "ci95"}
     assert set(evaluation["fact_recall"]) >= {"before", "after", "ci95_delta"}
+
+
+def test_an_evaluation_that_names_its_judge_by_a_word_is_still_read() -> None:
+    told = decided({"second": 10}).model_dump(mode="json")
+    older = {key: value for key, value in told.items() if key not in Origin.model_fields} | {"judge": "gpt-4o"}
+    assert Evaluation.model_validate(older).judge == JudgeIdentity(label="gpt-4o")
 
 
 def test_the_interval_holds_the_mean_and_narrows_with_more_questions() -> None:

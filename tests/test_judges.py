@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lpm_kernel.journal import open_journal
+from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Opinion, Question, both_orders, swapped
+from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.pairwise import ASKED, PairwiseJudge, messages, parse
 from lpm_kernel.judges.reference import ReferenceJudge
-from lpm_kernel.records import Message, Outcome
+from lpm_kernel.records import Message, Outcome, Verdict
 
 BIO = "Mira lives in Trieste since 2009. Her dog is Quark."
 QUESTION = Question("Where does Mira live?", "Mira lives in Trieste, since 2009.", BIO)
@@ -136,7 +140,7 @@ def test_an_unreadable_judge_is_asked_again_and_then_failed() -> None:
         asked.append(said)
         return "hm", "stop"
 
-    opinion = asyncio.run(PairwiseJudge(ask, "m").compare(QUESTION, "a", "b"))
+    opinion = asyncio.run(PairwiseJudge(ask, "m", "localhost/v1", False).compare(QUESTION, "a", "b"))
     assert (opinion.outcome, len(asked)) == ("failed", ASKED)
 
 
@@ -146,3 +150,34 @@ def test_the_reference_judge_prefers_facts_and_is_blind_to_the_order() -> None:
     assert asyncio.run(judge.compare(QUESTION, precise, vague)).outcome == "first"
     assert asyncio.run(judge.compare(QUESTION, vague, precise)).outcome == "second"
     assert asyncio.run(judge.compare(QUESTION, precise, precise)).outcome == "tie"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "place", "is_remote"),
+    [
+        ("http://127.0.0.1:9000/v1", "127.0.0.1:9000/v1", False),
+        ("https://mira:secret@judge.example/v1/?key=secret", "judge.example/v1", True),
+        ("", "api.openai.com/v1", True),
+    ],
+)
+def test_a_judge_tells_where_it_is_asked(base_url: str, place: str, is_remote: bool) -> None:
+    async def told() -> tuple[str, bool]:
+        config = JudgeConfig.model_validate({"judge_base_url": base_url, "judge_api_key": "k"})
+        async with open_judge(config) as judge:
+            return judge.place, judge.is_remote
+
+    assert asyncio.run(told()) == (place, is_remote)
+
+
+def test_a_judges_scores_come_back_from_the_journal(tmp_path: Path) -> None:
+    async def told() -> Verdict:
+        with open_journal(tmp_path / "journal.sqlite") as journal:
+            judge = JournaledJudge(ReferenceJudge(0.05), journal)
+            verdict = await judge.verdict("p", QUESTION, ["She lives in Trieste.", "Somewhere."], 0, 1)
+            await journal.flush()
+            return verdict
+
+    asked = asyncio.run(told())
+    assert asked.scores
+    assert asked.scores[0] > asked.scores[1]
+    assert asyncio.run(told()) == asked

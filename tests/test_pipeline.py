@@ -92,7 +92,9 @@ def test_an_operational_setting_makes_nothing_stale(workspace: Workspace) -> Non
 def test_each_stage_takes_the_paths_of_its_row_and_no_others() -> None:
     for step in STEPS:
         parameters = {n: p for n, p in inspect.signature(step.stage.run).parameters.items() if n != "config"}
-        roles = {*step.needs, *step.makes, *step.uses, *(["work_path"] if step.resumes else [])}
+        roles = {*step.needs, *step.makes, *step.uses}
+        roles |= {"work_path"} if step.resumes else set()
+        roles |= {"run_path"} if step.names_run else set()
         assert set(parameters) == roles, step.name
         assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
         assert {n for n, p in parameters.items() if p.default is None} >= set(step.uses)

@@ -11,6 +11,7 @@ if __package__ is None:
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from pydantic import Field
 
@@ -20,16 +21,16 @@ from lpm_kernel.export.fidelity import Fidelity
 from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_json
 from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
-from lpm_kernel.judges.base import Question
+from lpm_kernel.judges.base import Judge, Question
 from lpm_kernel.judges.journaled import JournaledJudge
+from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.models.merge_report import read_merge_report
 from lpm_kernel.owner.bio import read_bio
-from lpm_kernel.owner.facts import coverage, facts_of, strays
+from lpm_kernel.owner.facts import facts_of, strays, told
 from lpm_kernel.progress import say
-from lpm_kernel.proof.evaluation import Trial
+from lpm_kernel.proof.evaluation import FactsTold, JudgeIdentity, Model, Models, Origin, Trial
 from lpm_kernel.proof.gate import GateConfig, decide, measure
 from lpm_kernel.proof.report import write_report
-from lpm_kernel.proof.statistics import mean
 from lpm_kernel.records import Answer, Prompt, Verdict
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.client import ChatClient
@@ -73,20 +74,33 @@ def run(
     adapter_path: Path | None = None,
     merged_model_path: Path | None = None,
     fidelity_path: Path | None = None,
+    run_path: Path | None = None,
 ) -> None:
     """Raises DataError without questions, ServiceError when a model or the judge is down; the journal stays."""
     bio = read_bio(bio_path)
     questions = list(read_jsonl(held_out_path, Prompt))
     if not questions:
         raise DataError(f"{held_out_path} holds no question; raise --held-out-share in prepare")
+    models = Models(before=_model(before_gguf_path), after=_model(after_gguf_path))
     with open_journal(work_path / "journal.sqlite") as journal:
-        before = _ask_model(questions, before_gguf_path, journal, config, work_path / "before.log", "before")
-        after = _ask_model(questions, after_gguf_path, journal, config, work_path / "after.log", "after")
+
+        def ask(gguf_path: Path, model: Model, label: str) -> list[list[Answer]]:
+            return _ask_model(questions, gguf_path, model, journal, config, work_path / f"{label}.log", label)
+
+        before = ask(before_gguf_path, models.before, "before")
+        after = ask(after_gguf_path, models.after, "after")
         judge, trials = asyncio.run(_judge(questions, before, after, bio, journal, config))
     merge = read_merge_report(merged_model_path)
     fidelity = read_record(fidelity_path, Fidelity) if fidelity_path else None
     retained = merge.update_retained if merge else None
-    evaluation = decide(measure(trials, config, judge=judge, retained=retained, fidelity=fidelity), config)
+    origin = Origin(
+        run=run_path.name if run_path else None,
+        finished_at=datetime.now(UTC).replace(microsecond=0),
+        models=models,
+        judge=judge,
+        bio_sha256=file_sha256(bio_path),
+    )
+    evaluation = decide(measure(trials, config, origin=origin, retained=retained, fidelity=fidelity), config)
     write_json(evaluation_path, evaluation)
     write_report(
         report_path,
@@ -99,17 +113,27 @@ def run(
     say(f"decision: {evaluation.decision} ({'; '.join(evaluation.reasons)})")
 
 
-def _ask_model(
-    questions: Sequence[Prompt], gguf_path: Path, journal: Journal, config: StageConfig, log_path: Path, label: str
-) -> list[list[Answer]]:
-    model = file_sha256(gguf_path)
+def _model(gguf_path: Path) -> Model:
+    name = read_header(gguf_path).values.get("general.name")
+    file = "/".join(gguf_path.absolute().parts[-2:])
+    return Model(name=name if isinstance(name, str) else "", file=file, sha256=file_sha256(gguf_path))
 
+
+def _ask_model(
+    questions: Sequence[Prompt],
+    gguf_path: Path,
+    model: Model,
+    journal: Journal,
+    config: StageConfig,
+    log_path: Path,
+    label: str,
+) -> list[list[Answer]]:
     async def ask(endpoint: Endpoint) -> list[list[Answer]]:
         in_flight = max(1, endpoint.slots // config.samples) + 1
         async with ChatClient(endpoint, timeout_s=config.answer_timeout_s, max_in_flight=in_flight) as client:
 
             async def one(prompt: Prompt) -> list[Answer]:
-                return await sample(client, journal, prompt, config, count=config.samples, model=model)
+                return await sample(client, journal, prompt, config, count=config.samples, model=model.sha256)
 
             total, about = len(questions), f"answers {label}"
             try:
@@ -128,22 +152,24 @@ async def _judge(
     bio: str,
     journal: Journal,
     config: StageConfig,
-) -> tuple[str, list[Trial]]:
-    """How the judge is called, and a trial a question."""
+) -> tuple[JudgeIdentity, list[Trial]]:
+    """Who judged, and a trial a question."""
     async with open_judge(config) as judge:
         journaled = JournaledJudge(judge, journal)
 
         async def one(asked: tuple[Prompt, list[Answer], list[Answer]]) -> Trial:
             prompt, old, new = asked
             pairs = list(zip(old, new, strict=True))
+            facts = facts_of(prompt.target, bio, prompt.user)
             return Trial(
                 prompt=prompt,
                 before=old,
                 after=new,
                 verdicts=[await _verdict(journaled, prompt, bio, b, a) for b, a in pairs],
                 stranger_verdicts=[await _verdict(journaled, prompt, STRANGER_BIO, b, a) for b, a in pairs],
-                recall=_recall(prompt, bio, old, new),
-                strays=(_mean_strays(old, prompt), _mean_strays(new, prompt)),
+                facts=facts,
+                facts_before=[_facts_told(answer, facts, prompt) for answer in old],
+                facts_after=[_facts_told(answer, facts, prompt) for answer in new],
             )
 
         total, width = len(questions), config.judge_in_flight
@@ -152,7 +178,7 @@ async def _judge(
             trials = [t async for t in map_in_order(one, asked, total=total, width=width, label="verdicts")]
         finally:
             await journal.flush()
-        return judge.label, trials
+        return _identity(judge, config.judge), trials
 
 
 async def _verdict(judge: JournaledJudge, prompt: Prompt, bio: str, before: Answer, after: Answer) -> Verdict:
@@ -165,19 +191,12 @@ async def _verdict(judge: JournaledJudge, prompt: Prompt, bio: str, before: Answ
     return await judge.verdict(prompt.id, question, [before.text, after.text], 0, 1)
 
 
-def _recall(prompt: Prompt, bio: str, before: Sequence[Answer], after: Sequence[Answer]) -> tuple[float, float] | None:
-    facts = facts_of(prompt.target, bio, prompt.user)
-    if not facts:
-        return None
-    return _mean_coverage(before, facts), _mean_coverage(after, facts)
+def _facts_told(answer: Answer, facts: frozenset[str], prompt: Prompt) -> FactsTold:
+    return FactsTold(told(answer.text, facts), strays(answer.text, prompt.target, prompt.user))
 
 
-def _mean_coverage(answers: Sequence[Answer], facts: frozenset[str]) -> float:
-    return mean([coverage(answer.text, facts) or 0.0 for answer in answers])
-
-
-def _mean_strays(answers: Sequence[Answer], prompt: Prompt) -> float:
-    return mean([strays(answer.text, prompt.target, prompt.user) for answer in answers])
+def _identity(judge: Judge, kind: str) -> JudgeIdentity:
+    return JudgeIdentity(label=judge.label, kind=kind, name=judge.name, place=judge.place, is_remote=judge.is_remote)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ class Opinion:
 
     outcome: Outcome
     reason: str
+    scores: tuple[float, float] | None = None
+    """What each answer is worth to the judge, 0 to 1; None where it only compares."""
 
 
 class Judge(Protocol):
@@ -50,6 +52,10 @@ class Judge(Protocol):
     """How the report calls it."""
     instruction: str
     """By what it judges, in words: its system prompt, or its rule."""
+    place: str
+    """Where it is asked, as host, port and path; empty for one within this program."""
+    is_remote: bool
+    """Whether questions, answers and the bio leave this machine for it."""
 
     async def compare(self, question: Question, first: str, second: str) -> Opinion:
         """Which answer serves the owner better. Raises ServiceError when the judge cannot be asked."""

@@ -1,6 +1,7 @@
 """Verdicts in both orders, each asked for once."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from lpm_kernel.errors import ServiceError
 from lpm_kernel.files import key_of
@@ -39,6 +40,7 @@ class JournaledJudge:
             reason=reason,
             judge=self.judge.name,
             orders=orders,
+            scores=forward.scores,
         )
 
     async def _opinion(self, question: Question, first: str, second: str) -> Opinion:
@@ -48,7 +50,7 @@ class JournaledJudge:
         if opinion.outcome != "failed":
             self._has_judged = True
             if known is None:
-                await self._journal.put(key, {"outcome": opinion.outcome, "reason": opinion.reason})
+                await self._journal.put(key, asdict(opinion))
         return opinion
 
     async def _ask(self, question: Question, first: str, second: str) -> Opinion:

@@ -85,8 +85,8 @@ async def open_pairwise(config: PairwiseSettings) -> AsyncIterator["PairwiseJudg
             )
             return replies[0].text, replies[0].finish_reason
 
-        place = place_of(base_url)
-        yield PairwiseJudge(ask, config.judge_model, f"@{place}, {config.judge_max_tokens} tokens")
+        place, is_remote = place_of(base_url), not on_loopback(base_url)
+        yield PairwiseJudge(ask, config.judge_model, place, is_remote, f", {config.judge_max_tokens} tokens")
 
 
 def preflight(config: PairwiseSettings) -> Finding:
@@ -126,9 +126,9 @@ class PairwiseJudge:
 
     instruction = SYSTEM
 
-    def __init__(self, ask: Ask, model: str, place: str = "") -> None:
-        self._ask, self.label = ask, model
-        self.name = f"pairwise:v{TEMPLATE_VERSION}:{model}{place}"
+    def __init__(self, ask: Ask, model: str, place: str, is_remote: bool, bounds: str = "") -> None:
+        self._ask, self.label, self.place, self.is_remote = ask, model, place, is_remote
+        self.name = f"pairwise:v{TEMPLATE_VERSION}:{model}@{place}{bounds}"
 
     async def compare(self, question: Question, first: str, second: str) -> Opinion:
         """Ask until a reply can be read, at most ASKED times."""

@@ -30,6 +30,8 @@ class ReferenceJudge:
     """Prefers the answer nearer to the SFT target and fuller of the bio's facts."""
 
     label = "reference"
+    place = ""
+    is_remote = False
     instruction = (
         "Embedded, no language model: the mean of chrF against the label, and of the F1 of the facts that label and "
         "bio share; scores that differ by no more than a margin are a tie."
@@ -42,10 +44,10 @@ class ReferenceJudge:
     async def compare(self, question: Question, first: str, second: str) -> Opinion:
         """A tie when the scores differ by no more than the margin."""
         scores = score(question, first), score(question, second)
-        reason = f"score {scores[0]:.3f} against {scores[1]:.3f} (chrF and the bio's facts)"
+        reason = f"chrF and the bio's facts: {scores[0]:.3f} for the first, {scores[1]:.3f} for the second"
         if abs(scores[0] - scores[1]) <= self.tie_margin:
-            return Opinion("tie", reason)
-        return Opinion("first" if scores[0] > scores[1] else "second", reason)
+            return Opinion("tie", reason, scores)
+        return Opinion("first" if scores[0] > scores[1] else "second", reason, scores)
 
 
 def score(question: Question, answer: str) -> float:

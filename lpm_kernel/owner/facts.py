@@ -16,9 +16,9 @@ def facts_of(target: str, bio: str, question: str) -> frozenset[str]:
     return (_marked_words(target) & _bio_words(bio)) - _words(question)
 
 
-def coverage(answer: str, facts: frozenset[str]) -> float | None:
-    """Share of the facts that the answer states, 0 to 1; None when there is no fact to state."""
-    return len(facts & _words(answer)) / len(facts) if facts else None
+def told(answer: str, facts: frozenset[str]) -> frozenset[str]:
+    """Those of the facts that the answer states."""
+    return facts & _words(answer)
 
 
 def truth(answer: str, target: str, bio: str, question: str) -> float | None:
@@ -30,13 +30,13 @@ def truth(answer: str, target: str, bio: str, question: str) -> float | None:
     facts = facts_of(target, bio, question)
     if not facts:
         return None
-    told = facts & _words(answer)
-    return 2 * len(told) / (len(facts) + len(told) + strays(answer, target, question))
+    right = len(told(answer, facts))
+    return 2 * right / (len(facts) + right + len(strays(answer, target, question)))
 
 
-def strays(answer: str, target: str, question: str) -> int:
+def strays(answer: str, target: str, question: str) -> frozenset[str]:
     """Names and numbers in the answer that neither target nor question holds: misplaced, or invented."""
-    return len(_marked_words(answer) - _words(target) - _words(question))
+    return _marked_words(answer) - _words(target) - _words(question)
 
 
 def _words(text: str) -> frozenset[str]:

@@ -126,6 +126,7 @@ def _element(figure: "Figure", name: str, title: str) -> str:
     for element in root.iter():
         element.tag = _local(element.tag)
         kept = {_local(key): value for key, value in element.attrib.items()}
+        kept |= _presentation(kept.pop("style", ""))
         element.attrib = {k: _adapted(k, v, name) for k, v in kept.items() if k != "id" or v in used}
         element.tail = None
         if element.tag != "text":
@@ -145,11 +146,14 @@ def _local(name: str) -> str:
     return name.rpartition("}")[2]
 
 
+def _presentation(style: str) -> dict[str, str]:
+    """A style as attributes, which a page may hold that allows no inline style; the font is left to the page."""
+    declared = dict(declaration.split(": ", 1) for declaration in style.split("; ") if declaration)
+    return {key: INK.get(value, value) for key, value in declared.items() if not key.startswith("font")}
+
+
 def _adapted(key: str, value: str, name: str) -> str:
-    """An attribute's value: ids made the page's own, the font left to the page, the ink by its name."""
+    """An attribute's value: ids made the page's own."""
     if key == "id":
         return f"{name}-{value}"
-    if key == "style":
-        value = re.sub(r"font[a-z-]*: [^;]*;? ?", "", value)
-        value = re.sub("#0000[0-9a-f]{2}", lambda found: INK.get(found[0], found[0]), value)
     return REFERENCE.sub(lambda found: found[0].replace("#", f"#{name}-"), value)

@@ -1,10 +1,15 @@
 """`evaluation.json`: what was measured of the models before and after, and what was decided on it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
+
+from pydantic import field_validator
 
 from lpm_kernel.export.fidelity import Fidelity
 from lpm_kernel.models.merge_report import UpdateRetained
+from lpm_kernel.proof.statistics import mean
 from lpm_kernel.records import Answer, Prompt, Record, Verdict
 
 Interval = tuple[float, float]
@@ -42,7 +47,58 @@ class Change(Record):
     after: float | None
 
 
-class Measures(Record):
+class Model(Record):
+    """A GGUF that answered."""
+
+    name: str
+    """As the file calls its model; empty where it does not."""
+    file: str
+    """Its name and that of its folder."""
+    sha256: str
+    """Of the file, as `sha256sum` tells it."""
+
+
+class Models(Record):
+    """What was compared."""
+
+    before: Model
+    after: Model
+
+
+class JudgeIdentity(Record):
+    """Who judged; what is None was not recorded."""
+
+    label: str
+    """As people call it: the model that was asked, or the embedded judge's name."""
+    kind: str | None = None
+    """As `--judge` names it."""
+    name: str | None = None
+    """All that its verdicts depend on."""
+    place: str | None = None
+    """Where it was asked, as host, port and path; empty for one within this program."""
+    is_remote: bool | None = None
+    """Whether questions, answers and the bio left this machine for it."""
+
+
+class Origin(Record):
+    """What was compared, by whom and when; what is None was not recorded."""
+
+    run: str | None = None
+    """The run's folder in `runs/`, with its settings and its log."""
+    finished_at: datetime | None = None
+    models: Models | None = None
+    judge: JudgeIdentity
+    bio_sha256: str | None = None
+    """Of the bio's file, as `sha256sum` tells it."""
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _from_label(cls, value: object) -> object:
+        """Older files hold the judge's label alone."""
+        return {"label": value} if isinstance(value, str) else value
+
+
+class Measures(Origin):
     """All that was measured."""
 
     prompts: int
@@ -59,7 +115,6 @@ class Measures(Record):
     """Of the new model's GGUF; None where it was exported elsewhere."""
     update_retained: UpdateRetained | None
     """None where the new model was merged elsewhere."""
-    judge: str
 
 
 class Evaluation(Measures):
@@ -67,6 +122,16 @@ class Evaluation(Measures):
 
     decision: Literal["promote", "keep"]
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FactsTold:
+    """The facts in one answer, as case-folded words."""
+
+    told: frozenset[str]
+    """Those that the question asks for."""
+    strays: frozenset[str]
+    """Names and numbers that are not called for."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +144,27 @@ class Trial:
     verdicts: list[Verdict]
     """First is before, second is after."""
     stranger_verdicts: list[Verdict]
-    recall: tuple[float, float] | None
-    """Mean share of the question's facts told, before and after; None for a question without facts."""
-    strays: tuple[float, float]
-    """Mean names and numbers in an answer that are not called for, before and after."""
+    facts: frozenset[str]
+    """Those that the question asks for."""
+    facts_before: list[FactsTold]
+    """One an answer, as `before`."""
+    facts_after: list[FactsTold]
+
+    @property
+    def recall(self) -> tuple[float, float] | None:
+        """Mean share of the question's facts told, before and after; None for a question without facts."""
+        if not self.facts:
+            return None
+        return self._mean_told(self.facts_before), self._mean_told(self.facts_after)
+
+    @property
+    def strays(self) -> tuple[float, float]:
+        """Mean names and numbers in an answer that are not called for, before and after."""
+        return _mean_strays(self.facts_before), _mean_strays(self.facts_after)
+
+    def _mean_told(self, answers: Sequence[FactsTold]) -> float:
+        return mean([len(answer.told) / len(self.facts) for answer in answers])
+
+
+def _mean_strays(answers: Sequence[FactsTold]) -> float:
+    return mean([len(answer.strays) for answer in answers])

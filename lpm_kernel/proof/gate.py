@@ -7,7 +7,7 @@ from pydantic import Field
 from lpm_kernel.config import Config
 from lpm_kernel.export.fidelity import Fidelity
 from lpm_kernel.models.merge_report import UpdateRetained
-from lpm_kernel.proof.evaluation import Change, Evaluation, FactRecall, Interval, Measures, Trial, WinRate
+from lpm_kernel.proof.evaluation import Change, Evaluation, FactRecall, Interval, Measures, Origin, Trial, WinRate
 from lpm_kernel.proof.statistics import interval, mean
 from lpm_kernel.records import Verdict
 
@@ -29,7 +29,7 @@ def measure(
     trials: Sequence[Trial],
     config: GateConfig,
     *,
-    judge: str,
+    origin: Origin,
     retained: UpdateRetained | None = None,
     fidelity: Fidelity | None = None,
 ) -> Measures:
@@ -55,7 +55,7 @@ def measure(
         personalisation_lift=_lift(trials),
         fidelity=fidelity,
         update_retained=retained,
-        judge=judge,
+        **dict(origin),
     )
 
 

@@ -1,6 +1,14 @@
-"""report.html: the verdict, the answers side by side, the margins chart and the pairs; one file, no network."""
+"""report.html: the verdict, what got worse and what got better, the margins and the pairs; one file, no network.
 
+The page allows its own style and script by their hashes and nothing else, so that whatever an answer holds, a browser
+neither runs nor fetches it.
+"""
+
+import base64
+import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -8,6 +16,7 @@ from typing import Any, TypeGuard
 
 from lpm_kernel.errors import DataError
 from lpm_kernel.files import read_jsonl
+from lpm_kernel.proof.cards import SIGNS, figure_cards, number, question_cards, signed
 from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.proof.evaluation import Evaluation, Trial
 from lpm_kernel.records import Evidence, Prompt
@@ -17,6 +26,18 @@ METRICS = {"training pairs": "rewards/margins", "held-out pairs": "eval_rewards/
 
 TOO_MUCH = 1e9
 """A figure of this size is an accident, and beside it nothing else could be seen."""
+
+OPEN = 3
+"""So many questions are open at first."""
+
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]")
+"""Controls that show nothing, among them those that turn the order of what follows, and what UTF-8 cannot hold."""
+
+KANA, HANGUL, HAN = (
+    re.compile(f"[{span}]") for span in ("\u3040-\u30ff", "\u1100-\u11ff\uac00-\ud7af", "\u4e00-\u9fff")
+)
+CJK_SHARE = 0.2
+"""Least share of the letters by which a text is taken for Chinese, Japanese or Korean."""
 
 
 def write_report(
@@ -31,18 +52,57 @@ def write_report(
     """Render the page; parts whose file is not there are left out. Raises DataError for a damaged one."""
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.0%}"  # noqa: RUF001
-    environment.filters["signed"] = lambda value: "–" if value is None else f"{value:+.2f}"  # noqa: RUF001
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.2f}"  # noqa: RUF001
-    text = (resources.files("lpm_kernel.proof") / "report.html.jinja").read_text(encoding="utf-8")
-    page = environment.from_string(text).render(
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_seen
+    )
+    environment.filters |= {"signed": signed, "number": number, "csp_hash": _csp_hash}
+    questions = question_cards(trials)
+    results = Counter(question.result for question in questions)
+    page = environment.from_string(_part("html.jinja")).render(
         evaluation=evaluation,
-        trials=[_row(trial) for trial in trials],
-        pairs=_pairs(evidence_path, prompts_path),
+        figures=figure_cards(evaluation),
+        questions=questions,
+        counts={result: results[result] for result in SIGNS},
+        trained=_pairs(evidence_path, prompts_path),
         margins=_margins(_read_log(training_log_path)),
+        lang=language_of([text for trial in trials for text in (trial.prompt.user, trial.prompt.target)]),
+        style=_part("css"),
+        script=_part("js"),
+        SIGNS=SIGNS,
+        OPEN=OPEN,
     )
     path.write_text(page, encoding="utf-8")
+
+
+def _part(suffix: str) -> str:
+    return (resources.files("lpm_kernel.proof") / f"report.{suffix}").read_text(encoding="utf-8")
+
+
+# Text -------------------------------------------------------------------------------------------------------------
+
+
+def _seen(value: Any) -> Any:
+    """Jinja asks it of each value that it writes: controls by their number, markup of ours as it is."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", value.replace("\r\n", "\n"))
+
+
+def _csp_hash(text: str) -> str:
+    """As a Content-Security-Policy names what it allows inline."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def language_of(texts: Sequence[str]) -> str:
+    """`ja`, `ko` or `zh`, whose letters share code points but not shapes; empty, which is unknown, for all others."""
+    text = "".join(texts)
+    kana, hangul, han = (len(script.findall(text)) for script in (KANA, HANGUL, HAN))
+    if kana + hangul + han <= CJK_SHARE * sum(map(str.isalpha, text)):
+        return ""
+    return "ko" if hangul > kana + han else "ja" if kana > CJK_SHARE * han else "zh"
+
+
+# Margins ----------------------------------------------------------------------------------------------------------
 
 
 def _read_log(path: Path | None) -> Any:
@@ -82,21 +142,7 @@ def _margins(log: Any) -> dict[str, Any] | None:
     return {"chart": chart, "ends": [(line.label, *line.points[-1]) for line in lines]}
 
 
-def _row(trial: Trial) -> dict[str, Any]:
-    """The first sample of each model, and how all samples of this question came out."""
-    outcomes = [v.outcome for v in trial.verdicts]
-    return {
-        "question": trial.prompt.user,
-        "target": trial.prompt.target,
-        "variant": trial.prompt.variant,
-        "samples": [
-            {"before": b.text, "after": a.text, "outcome": v.outcome, "reason": v.reason}
-            for b, a, v in zip(trial.before, trial.after, trial.verdicts, strict=True)
-        ],
-        "after_wins": outcomes.count("second"),
-        "before_wins": outcomes.count("first"),
-        "recall": trial.recall,
-    }
+# Pairs ------------------------------------------------------------------------------------------------------------
 
 
 def _pairs(evidence_path: Path | None, prompts_path: Path | None) -> list[dict[str, Any]]:

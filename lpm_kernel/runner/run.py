@@ -114,6 +114,7 @@ def run_step(
     extra = {"work_path": workspace.work_path(step.name)} if step.resumes else {}
     if extra and not is_demo:
         (extra["work_path"] / OWN_MARK).touch()
+    extra |= {"run_path": record.folder} if step.names_run else {}
     started = time.monotonic()
     record.note(step.name, "running")
     with building(places) as drafts:
