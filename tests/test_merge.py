@@ -252,7 +252,7 @@ def test_a_fully_trained_model_is_rounded_once_as_a_merge_would_and_the_report_t
     model = AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 1e-3 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=1e-3)
     model.save_pretrained(tmp_path / "trained")
     merged_path = merge(base_path, tmp_path / "trained")
     stored = {"float32": torch.float32, "bfloat16": torch.float16}[base_dtype]
@@ -267,9 +267,7 @@ def test_a_fully_trained_model_is_rounded_once_as_a_merge_would_and_the_report_t
 def test_a_whole_model_of_another_shape_is_refused_and_one_that_learnt_nothing_is_told(
     base: Path, tmp_path: Path, merge: Run
 ) -> None:
-    other = make_base(
-        tmp_path / "other", LlamaConfig(**{**SMALL, "vocab_size": 65}, **HEADS, tie_word_embeddings=False)
-    )
+    other = make_base(tmp_path / "other", Qwen2Config(**{**SMALL, "vocab_size": 65}, **HEADS))
     with pytest.raises(DataError, match=r"embed_tokens.weight is \[65, 32\], but \[64, 32\]"):
         merge(base, other)
     report = json.loads((merge(base, base) / "merge_report.json").read_text())

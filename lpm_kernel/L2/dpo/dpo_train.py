@@ -174,7 +174,8 @@ def _summary(state: Any, config: StageConfig) -> str:
         return told
     return (
         f"{told}\n  margin {margin:.2f} after {state.global_step} updates at {config.learning_rate:g}: the model "
-        f"hardly moved; raise --learning-rate ({STANDARD_RATE:g} is the standard) or --num-train-epochs, or make more pairs"
+        f"hardly moved; raise --learning-rate ({STANDARD_RATE:g} is the standard) or --num-train-epochs, or make more "
+        "pairs"
     )
 
 
