@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import SecretStr
 from scripted_server import ScriptedServer
@@ -20,16 +22,20 @@ from tiny_gguf import CONTEXT, write_tiny_gguf
 from lpm_kernel.checkout import CHECKOUT
 from lpm_kernel.errors import DataError, LpmError, MissingInputError, PermissionDeniedError, ServiceError
 from lpm_kernel.files import file_sha256
+from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.models.gguf_header import read_header
-from lpm_kernel.records import Message
+from lpm_kernel.records import Answer, Message, Prompt
 from lpm_kernel.serving import child as process
-from lpm_kernel.serving import listener, probe
+from lpm_kernel.serving import listener, own_server, probe
 from lpm_kernel.serving.client import ChatClient, Completion
+from lpm_kernel.serving.concurrency import together
 from lpm_kernel.serving.connect import connect
+from lpm_kernel.serving.control_routes import ControlRoutes
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.engines import llama_server
 from lpm_kernel.serving.http import UnansweredError, fetch_json
 from lpm_kernel.serving.own_server import serve, serve_forever
+from lpm_kernel.serving.sampling import SamplingConfig, sample
 
 QUESTION = [Message(role="user", content="Where does Ada live?")]
 FAKE = """#!{python}
@@ -146,18 +152,6 @@ def test_a_server_dies_with_its_killed_parent(gguf: Path, port: int, tmp_path: P
     assert soon(lambda: not alive(pid), within_s=5)
 
 
-def test_a_death_in_the_block_is_told_at_once_with_the_end_of_the_log(gguf: Path, port: int, tmp_path: Path) -> None:
-    start = time.monotonic()
-    with (  # noqa: PT012 - the error comes at the end of `serve`
-        pytest.raises(ServiceError, match=r"(?s)SIGKILL.*out of memory.*ends:.*listening"),
-        serve(gguf, own(port), tmp_path / "server.log") as endpoint,
-    ):
-        assert endpoint.pid
-        os.kill(endpoint.pid, signal.SIGKILL)
-        ask(endpoint)
-    assert time.monotonic() - start < 5
-
-
 def test_a_death_behind_a_foreign_error_is_told_too(gguf: Path, port: int, tmp_path: Path) -> None:
     with (  # noqa: PT012 - the error comes at the end of `serve`
         pytest.raises(ServiceError, match="SIGKILL") as caught,
@@ -209,6 +203,109 @@ def test_two_servers_at_once_take_two_ports(gguf: Path, port: int, tmp_path: Pat
     with serve(gguf, own(port), tmp_path / "a.log") as first, serve(gguf, own(port), tmp_path / "b.log") as second:
         assert first.base_url != second.base_url
         assert ask(first) == ask(second)
+
+
+# A child that dies ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No patience between two starts."""
+    monkeypatch.setattr(own_server, "FIRST_WAIT_S", 0.01)
+
+
+async def sampled(endpoint: Endpoint, journal: Journal, kill_at: Sequence[int]) -> list[list[Answer]]:
+    """Two answers to each of 60 prompts; the server is killed as soon as the journal holds so many."""
+    config = SamplingConfig.model_validate({"max_tokens": 48, "temperature": 1.0})
+    asked = [Message(role="user", content=f"Say {row}") for row in range(60)]
+    prompts = [Prompt(id=m.content, row=0, variant="", messages=(m,), target="") for m in asked]
+
+    async def kill() -> None:
+        for answers in kill_at:
+            while len(journal) < answers or endpoint.health().state == "down":
+                await asyncio.sleep(0.001)
+            os.kill(endpoint.health().pid or 0, signal.SIGKILL)
+
+    async with ChatClient(endpoint, timeout_s=20, max_in_flight=3) as client:
+        killing = asyncio.ensure_future(kill())
+        found = await together(*(sample(client, journal, p, config, count=2, model="tiny") for p in prompts))
+        await killing
+        return found
+
+
+def test_a_server_that_is_killed_while_it_samples_is_started_again_and_no_answer_is_lost_or_doubled(
+    gguf: Path, port: int, tmp_path: Path, quick: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        open_journal(tmp_path / "journal.sqlite") as journal,
+        serve(gguf, own(port), tmp_path / "server.log") as endpoint,
+    ):
+        answers = asyncio.run(sampled(endpoint, journal, (20, 70)))
+        assert len(journal) == 120
+        assert endpoint.health().starts == 3
+        os.kill(last := endpoint.health().pid or 0, 0)
+    assert [len(of) for of in answers] == [2] * 60
+    with (
+        open_journal(tmp_path / "undisturbed.sqlite") as journal,
+        serve(gguf, own(port), tmp_path / "server.log") as endpoint,
+    ):
+        assert asyncio.run(sampled(endpoint, journal, ())) == answers
+    assert caplog.text.count("died of SIGKILL") == 2
+    assert "server again (2 of at most 5; no answer is lost)" in caplog.text
+    assert not alive(last)
+
+
+def test_a_server_that_always_dies_is_given_up_after_five_new_starts(
+    gguf: Path, port: int, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    deed = f"if os.path.exists({str(tmp_path / 'second')!r}): os.kill(os.getpid(), 11)"
+    fake_llama_server(tmp_path, monkeypatch, deed=deed)
+    with (  # noqa: PT012 - the error comes at the end of `serve`
+        pytest.raises(ServiceError, match=r"(?s)again 5 times.*what was answered is kept.*SIGSEGV.*broken") as caught,
+        serve(gguf, own(port, engine="llama-server"), tmp_path / "server.log") as endpoint,
+    ):
+        (tmp_path / "second").touch()
+        os.kill(endpoint.pid or 0, signal.SIGKILL)
+        ask(endpoint)
+    assert caught.value.exit_code == 69
+    assert [f"({again} of at most 5;" in caplog.text for again in range(1, 7)] == [True] * 5 + [False]
+    assert endpoint.health().state == "lost"
+    assert not [c for c in psutil.Process().children(recursive=True) if c.is_running() and str(port) in c.cmdline()]
+
+
+def test_a_question_to_a_control_route_outlives_the_server_too(
+    gguf: Path, port: int, tmp_path: Path, quick: None
+) -> None:
+    with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
+        routes = ControlRoutes(endpoint)
+        before = routes.greedy("Where does Ada live?", 400)
+        killing = threading.Timer(0.05, os.kill, (endpoint.pid or 0, signal.SIGKILL))
+        killing.start()
+        assert [routes.greedy("Where does Ada live?", 400) for _ in range(9)] == [before] * 9
+        assert endpoint.health().starts == 2
+
+
+def test_another_file_in_the_place_of_the_served_one_is_not_served_at_a_new_start(
+    port: int, tmp_path: Path, quick: None
+) -> None:
+    served = write_tiny_gguf(tmp_path / "served.gguf")
+    with (  # noqa: PT012 - the error comes at the end of `serve`
+        pytest.raises(ServiceError, match=r"no longer the file that was served"),
+        serve(served, own(port), tmp_path / "server.log") as endpoint,
+    ):
+        write_tiny_gguf(tmp_path / "other.gguf", seed=1).replace(served)
+        os.kill(endpoint.pid or 0, signal.SIGKILL)
+        ask(endpoint)
+
+
+def test_a_server_loads_nothing_from_the_current_folder(
+    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xllamacpp.py").write_text("open('was-here', 'w'); raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
+        assert Path(f"/proc/{endpoint.pid}/cwd").resolve() == Path("/")
+    assert not (tmp_path / "was-here").exists()
 
 
 # Engines --------------------------------------------------------------------------------------------------------

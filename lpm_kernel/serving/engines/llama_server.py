@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from lpm_kernel.checkout import CHECKOUT
-from lpm_kernel.serving.child import clean_environment
+from lpm_kernel.serving.child import NOWHERE, clean_environment
 from lpm_kernel.serving.engines.base import Launch, Program
 
 NAME = "llama-server"
@@ -54,7 +54,12 @@ def _help(binary: str) -> str:
     """What the binary says of its flags; empty when it cannot even do that (its start will tell why)."""
     try:
         shown = subprocess.run(
-            [binary, "--help"], capture_output=True, timeout=HELP_TIMEOUT_S, check=False, env=clean_environment()
+            [binary, "--help"],
+            capture_output=True,
+            timeout=HELP_TIMEOUT_S,
+            check=False,
+            env=clean_environment(),
+            cwd=NOWHERE,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
