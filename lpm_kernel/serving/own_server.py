@@ -1,4 +1,4 @@
-"""Our own server for one GGUF, on loopback: find an engine that works here, start it, keep it up, and always stop it."""
+"""Our own server for one GGUF, on loopback: find an engine that works here, keep it up, and always stop it."""
 
 import os
 import secrets
@@ -67,6 +67,21 @@ def serve_forever(gguf_path: Path, *, port: int, log_path: Path) -> None:
             say("the server is stopped")
             return
         raise ServiceError(endpoint.health().trouble)
+
+
+def trouble_of(program: Program, gguf_path: Path, log_path: Path) -> str:
+    """What one program does wrong when it serves the file and is asked once; empty when it does it right."""
+    launch = Launch(gguf_path.resolve(), probe.any_free_port(), slots=2, slot_tokens=128, threads=2)
+    key = SecretStr(secrets.token_urlsafe(32))
+    start = _Start(program, launch, key, log_path, SMOKE_TIMEOUT_S, file_sha256(gguf_path))
+    child = start.begin()
+    try:
+        _prove(child, start)
+    except _FailedStartError as failure:
+        return str(failure)
+    finally:
+        child.stop()
+    return ""
 
 
 class _FailedStartError(Exception):
@@ -177,10 +192,9 @@ def _start_first_that_works(
             return _start_on_a_port(_Start(program, launch, key, log_path, config.start_timeout_s, weights_sha256))
         except _FailedStartError as failure:
             reasons.append(f"{program.path} does not work here: {failure}")
-    told = "\n".join(reasons) or f"none is installed (--engine {config.engine})"
+    told = "\n".join(reasons) or f"none is here (--engine {config.engine})"
     raise ServiceError(
-        f"no engine can serve {gguf_path}: {told}\n"
-        "Install xllamacpp (pip install xllamacpp), build llama.cpp, or set --endpoint"
+        f"no engine can serve {gguf_path}: {told}\n{engines.cure_for(config.engine)} puts one here; or set --endpoint"
     )
 
 

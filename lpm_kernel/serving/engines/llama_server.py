@@ -17,7 +17,14 @@ from lpm_kernel.serving.child import NOWHERE, clean_environment
 from lpm_kernel.serving.engines.base import Launch, Program
 
 NAME = "llama-server"
-BINARIES = ("llama.cpp/build/bin/llama-server", "llama.cpp/build/llama_server", "llama.cpp/build/llama-server")
+CURE = "bash scripts/build-llama-cpp"
+BINARIES = (
+    "llama.cpp/build/bin/llama-server",
+    "llama.cpp/build/llama-server",
+    "llama.cpp/build/llama_server",
+    "build/llama_server",
+)
+"""Where scripts/build-llama-cpp and others put it."""
 OPTIONAL_FLAGS = (
     "--cache-ram 0",
     "--no-cache-idle-slots",
@@ -39,7 +46,12 @@ def find() -> list[Program]:
     found = shutil.which(NAME)
     places += [Path(found)] if found else []
     usable = dict.fromkeys(p.resolve() for p in places if p.is_file() and os.access(p, os.X_OK))
-    return [Program(NAME, str(path), partial(_command, str(path))) for path in usable]
+    return [program(path) for path in usable]
+
+
+def program(path: Path) -> Program:
+    """The binary at this path."""
+    return Program(NAME, str(path), partial(_command, str(path)))
 
 
 def _command(binary: str, launch: Launch) -> list[str]:
