@@ -92,6 +92,8 @@ class Handler(BaseHTTPRequestHandler):
             return 200, routes[self.path]()
         except (ValueError, TypeError, KeyError) as error:
             return self._refusal(400, f"{type(error).__name__}: {error}")
+        except RuntimeError as error:
+            return self._refusal(500, f"{type(error).__name__}: {error}")
 
     def _refusal(self, status: int, message: str) -> tuple[int, dict[str, Any]]:
         self.close_connection = True  # what else was sent stays unread
@@ -101,7 +103,10 @@ class Handler(BaseHTTPRequestHandler):
         size_bytes = int(self.headers.get("Content-Length", 0))
         if not 0 < size_bytes <= LONGEST_BODY_BYTES:
             raise ValueError(f"a body of {size_bytes} bytes, 1 to {LONGEST_BODY_BYTES} are read")
-        body = json.loads(self.rfile.read(size_bytes))
+        try:
+            body = json.loads(self.rfile.read(size_bytes))
+        except RecursionError:
+            body = None
         if not isinstance(body, dict):
             raise ValueError("the body is no JSON object")
         return body
