@@ -58,7 +58,7 @@ def main() -> None:
 
 def one_turn(engine: str, gguf_path: Path, prompts: int, seed: int) -> float:
     """Tokens written a second, the reading of the prompts included."""
-    wanted = {"engine": engine, "port": any_free_port(), "slots": SLOTS, "slot_tokens": 512}
+    wanted = {"engine": engine, "port": any_free_port(), "slots": SLOTS, "slot_tokens": 512, "start_timeout_s": 900}
     with serve(gguf_path, ServingConfig.model_validate(wanted), gguf_path.with_name(f"{engine}.log")) as endpoint:
         routes = ControlRoutes(endpoint)
         frame = len(routes.token_ids(routes.render([{"role": "user", "content": ""}])))

@@ -34,7 +34,9 @@ class ServingConfig(Config):
     slot_tokens: int = Field(4096, ge=64, description="Context of one slot, in tokens; at most the model's own.")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of our own server; 0: by cores and model size.")
     port: int = Field(8080, ge=1, le=65535, description="Port of a server that you started, else of our own.")
-    start_timeout_s: float = Field(180, gt=0, description="Longest wait for a server to load its model, in seconds.")
+    start_timeout_s: float = Field(
+        180, gt=0, description="Longest wait for a server to load its model, and then for its first answer, in seconds."
+    )
     endpoint_api_key: SecretStr = secret(ENDPOINT_KEY, "The key of the endpoint.")
 
 

@@ -246,9 +246,10 @@ def _prove(child: Child, start: _Start) -> int:
     if Path(served).resolve() != start.launch.gguf_path:
         raise _FailedStartError(f"port {start.launch.port} answers for {served!r}, not for {start.launch.gguf_path}")
     try:
-        probe.answers_chat(start.base_url, start.key, served, SMOKE_TIMEOUT_S)
+        probe.answers_chat(start.base_url, start.key, served, max(SMOKE_TIMEOUT_S, start.timeout_s))
     except UnansweredError as error:
-        raise _FailedStartError(child.trouble(DEATH_NOTICE_S) or f"{error}; {child.log_end()}") from None
+        slow = f"its first answer: {error} (--start-timeout-s); {child.log_end()}"
+        raise _FailedStartError(child.trouble(DEATH_NOTICE_S) or slow) from None
     return int(props.get("total_slots") or start.launch.slots)
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from lpm_kernel.serving.engines.base import Program, child_command
 
 NAME = "llama-cpp-python"
-CURE = "pip install -c constraints.txt -e '.[llama-cpp]' (it compiles for 15 minutes)"
+CURE = ".venv/bin/pip install -c constraints.txt -e '.[llama-cpp]' (it compiles for 15 minutes)"
 
 
 def find() -> list[Program]:
