@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+ASKED, EXTRAS = PROJECT["project"]["dependencies"], PROJECT["project"]["optional-dependencies"]
 SETUP = (ROOT / "scripts/setup").read_text(encoding="utf-8")
 Build = Callable[..., subprocess.CompletedProcess[str]]
 PIN = re.compile(r"([\w.-]+)==([\w.]+)")
@@ -51,9 +52,7 @@ def test_every_entry_of_the_lock_has_hashes_and_nothing_else() -> None:
     assert re.fullmatch(rf"(?:{entry.pattern})+", text)
 
 
-@pytest.mark.parametrize(
-    "table", [PROJECT["project"]["dependencies"], PROJECT["project"]["optional-dependencies"]["dev"]]
-)
+@pytest.mark.parametrize("table", [table for extra, table in {"": ASKED, **EXTRAS}.items() if extra != "llama-cpp"])
 def test_every_library_that_the_project_asks_for_is_pinned_within_its_bounds(table: list[str]) -> None:
     pinned = pins("constraints.txt")
     for wanted in map(Requirement, [*table, *PROJECT["build-system"]["requires"]]):
@@ -108,7 +107,7 @@ def test_the_extra_the_converter_and_the_native_server_are_of_one_version() -> N
     script = (ROOT / "scripts/fetch_converter").read_text(encoding="utf-8")
     version = re.search(r"^version=(\S+)$", script, re.MULTILINE)
     assert version
-    assert PROJECT["project"]["optional-dependencies"]["llama-cpp"] == [f"llama-cpp-python=={version[1]}"]
+    assert EXTRAS["llama-cpp"] == [f"llama-cpp-python=={version[1]}"]
     assert "fetch_converter --source" in (ROOT / "scripts/build-llama-cpp").read_text(encoding="utf-8")
 
 
