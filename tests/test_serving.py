@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import SecretStr
 from scripted_server import ScriptedServer
@@ -20,18 +22,21 @@ from tiny_gguf import CONTEXT, write_tiny_gguf
 from lpm_kernel.checkout import CHECKOUT
 from lpm_kernel.errors import DataError, LpmError, MissingInputError, PermissionDeniedError, ServiceError
 from lpm_kernel.files import file_sha256
+from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.models.gguf_header import read_header
-from lpm_kernel.records import Message
+from lpm_kernel.records import Answer, Message, Prompt
 from lpm_kernel.serving import child as process
-from lpm_kernel.serving import listener, probe
-from lpm_kernel.serving.client import ChatClient, Completion
+from lpm_kernel.serving import listener, own_server, probe
+from lpm_kernel.serving.client import ChatClient, Completion, RefusedError
+from lpm_kernel.serving.concurrency import together
 from lpm_kernel.serving.connect import connect
+from lpm_kernel.serving.control_routes import ControlRoutes
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
-from lpm_kernel.serving.engines import llama_server
+from lpm_kernel.serving.engines import CURES, ENGINES, llama_cpp_python, llama_server
 from lpm_kernel.serving.http import UnansweredError, fetch_json
 from lpm_kernel.serving.own_server import serve, serve_forever
+from lpm_kernel.serving.sampling import SamplingConfig, sample
 
-QUESTION = [Message(role="user", content="Where does Ada live?")]
 FAKE = """#!{python}
 import os, sys
 if "--help" in sys.argv:
@@ -60,6 +65,17 @@ open("{pids}", "a").write(str(os.getpid()) + " ")
 time.sleep(60)
 """
 
+VARIANTS = """
+import pathlib
+here = pathlib.Path(__file__).parent
+best = max(here.glob("libggml-cpu-*.so"), default=None)
+if best is None:
+    sys.exit("no CPU backend")
+print(f"load_backend: loaded CPU backend from {best}", flush=True)
+if "sapphire" in best.name and "q8_0" in given["-m"]:
+    os.kill(os.getpid(), 4)
+"""
+
 
 @pytest.fixture(scope="module")
 def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -81,10 +97,11 @@ def own(port: int, **more: object) -> ServingConfig:
     return ServingConfig.model_validate({"engine": "xllamacpp", "port": port, "slots": 3, **more})
 
 
-def ask(endpoint: Endpoint, n: int = 1) -> list[Completion]:
+def ask(endpoint: Endpoint, n: int = 1, seed: int = 1, text: str = "Where does Ada live?") -> list[Completion]:
     async def run() -> list[Completion]:
         async with ChatClient(endpoint, timeout_s=20, max_in_flight=2) as client:
-            return await client.chat(QUESTION, n=n, temperature=1.0, max_tokens=16, seed=1)
+            question = [Message(role="user", content=text)]
+            return await client.chat(question, n=n, temperature=1.0, max_tokens=16, seed=seed)
 
     return asyncio.run(run())
 
@@ -146,18 +163,6 @@ def test_a_server_dies_with_its_killed_parent(gguf: Path, port: int, tmp_path: P
     assert soon(lambda: not alive(pid), within_s=5)
 
 
-def test_a_death_in_the_block_is_told_at_once_with_the_end_of_the_log(gguf: Path, port: int, tmp_path: Path) -> None:
-    start = time.monotonic()
-    with (  # noqa: PT012 - the error comes at the end of `serve`
-        pytest.raises(ServiceError, match=r"(?s)SIGKILL.*out of memory.*ends:.*listening"),
-        serve(gguf, own(port), tmp_path / "server.log") as endpoint,
-    ):
-        assert endpoint.pid
-        os.kill(endpoint.pid, signal.SIGKILL)
-        ask(endpoint)
-    assert time.monotonic() - start < 5
-
-
 def test_a_death_behind_a_foreign_error_is_told_too(gguf: Path, port: int, tmp_path: Path) -> None:
     with (  # noqa: PT012 - the error comes at the end of `serve`
         pytest.raises(ServiceError, match="SIGKILL") as caught,
@@ -211,7 +216,187 @@ def test_two_servers_at_once_take_two_ports(gguf: Path, port: int, tmp_path: Pat
         assert ask(first) == ask(second)
 
 
+# A child that dies ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No patience between two starts."""
+    monkeypatch.setattr(own_server, "FIRST_WAIT_S", 0.01)
+
+
+async def sampled(endpoint: Endpoint, journal: Journal, kill_at: Sequence[int]) -> list[list[Answer]]:
+    """Two answers to each of 60 prompts; the server is killed as soon as the journal holds so many."""
+    config = SamplingConfig.model_validate({"max_tokens": 48, "temperature": 1.0})
+    asked = [Message(role="user", content=f"Say {row}") for row in range(60)]
+    prompts = [Prompt(id=m.content, row=0, variant="", messages=(m,), target="") for m in asked]
+
+    async def kill() -> None:
+        for answers in kill_at:
+            while len(journal) < answers or endpoint.health().state == "down":
+                await asyncio.sleep(0.001)
+            os.kill(endpoint.health().pid or 0, signal.SIGKILL)
+
+    async with ChatClient(endpoint, timeout_s=20, max_in_flight=3) as client:
+        killing = asyncio.ensure_future(kill())
+        found = await together(*(sample(client, journal, p, config, count=2, model="tiny") for p in prompts))
+        await killing
+        return found
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_server_that_is_killed_while_it_samples_is_started_again_and_no_answer_is_lost_or_doubled(
+    gguf: Path, port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        open_journal(tmp_path / "journal.sqlite") as journal,
+        serve(gguf, own(port), tmp_path / "server.log") as endpoint,
+    ):
+        answers = asyncio.run(sampled(endpoint, journal, (20, 70)))
+        assert len(journal) == 120
+        assert endpoint.health().starts == 3
+        os.kill(last := endpoint.health().pid or 0, 0)
+    assert [len(of) for of in answers] == [2] * 60
+    with (
+        open_journal(tmp_path / "undisturbed.sqlite") as journal,
+        serve(gguf, own(port), tmp_path / "server.log") as endpoint,
+    ):
+        assert asyncio.run(sampled(endpoint, journal, ())) == answers
+    assert caplog.text.count("died of SIGKILL") == 2
+    assert "server again (2 of at most 5; no answer is lost)" in caplog.text
+    assert not alive(last)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_server_that_always_dies_is_given_up_after_five_new_starts(
+    gguf: Path,
+    port: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    deed = f"if os.path.exists({str(tmp_path / 'second')!r}): os.kill(os.getpid(), 11)"
+    fake_llama_server(tmp_path, monkeypatch, deed=deed)
+    with (  # noqa: PT012 - the error comes at the end of `serve`
+        pytest.raises(ServiceError, match=r"(?s)again 5 times.*what was answered is kept.*SIGSEGV.*broken") as caught,
+        serve(gguf, own(port, engine="llama-server"), tmp_path / "server.log") as endpoint,
+    ):
+        (tmp_path / "second").touch()
+        os.kill(endpoint.pid or 0, signal.SIGKILL)
+        ask(endpoint)
+    assert caught.value.exit_code == 69
+    assert [f"({again} of at most 5;" in caplog.text for again in range(1, 7)] == [True] * 5 + [False]
+    assert endpoint.health().state == "lost"
+    assert not [c for c in psutil.Process().children(recursive=True) if c.is_running() and str(port) in c.cmdline()]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_question_to_a_control_route_outlives_the_server_too(gguf: Path, port: int, tmp_path: Path) -> None:
+    with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
+        routes = ControlRoutes(endpoint)
+        before = routes.greedy("Where does Ada live?", 400)
+        killing = threading.Timer(0.05, os.kill, (endpoint.pid or 0, signal.SIGKILL))
+        killing.start()
+        assert [routes.greedy("Where does Ada live?", 400) for _ in range(9)] == [before] * 9
+        assert endpoint.health().starts == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_another_file_in_the_place_of_the_served_one_is_not_served_at_a_new_start(port: int, tmp_path: Path) -> None:
+    served = write_tiny_gguf(tmp_path / "served.gguf")
+    with (  # noqa: PT012 - the error comes at the end of `serve`
+        pytest.raises(ServiceError, match=r"no longer the file that was served"),
+        serve(served, own(port), tmp_path / "server.log") as endpoint,
+    ):
+        write_tiny_gguf(tmp_path / "other.gguf", seed=1).replace(served)
+        os.kill(endpoint.pid or 0, signal.SIGKILL)
+        ask(endpoint)
+
+
+def test_a_server_loads_nothing_from_the_current_folder(
+    gguf: Path, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xllamacpp.py").write_text("open('was-here', 'w'); raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    with serve(gguf, own(port), tmp_path / "server.log") as endpoint:
+        assert Path(f"/proc/{endpoint.pid}/cwd").resolve() == Path("/")
+    assert not (tmp_path / "was-here").exists()
+
+
 # Engines --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    if not ENGINES[request.param]():
+        pytest.skip(f"{request.param} is not here; {CURES[request.param]} puts it here")
+    return str(request.param)
+
+
+def test_every_engine_here_answers_as_xllamacpp_does(gguf: Path, port: int, tmp_path: Path, engine: str) -> None:
+    with (
+        serve(gguf, own(port), tmp_path / "a.log") as first,
+        serve(gguf, own(port, engine=engine), tmp_path / "b.log") as second,
+    ):
+        assert second.engine == engine
+        assert ask(second, n=5) == [c for s in range(1, 6) for c in ask(first, seed=s)]
+        expected, found = ControlRoutes(first), ControlRoutes(second)
+        for text in ("Grüße, 你好 🙂 \0", "<|im_end|>", ""):
+            prompt = expected.render([{"role": "user", "content": text}])
+            assert found.render([{"role": "user", "content": text}]) == prompt
+            assert found.token_ids(prompt) == expected.token_ids(prompt)
+            assert found.greedy(prompt, 12).ids == expected.greedy(prompt, 12).ids
+            assert found.greedy(prompt, 1).first == pytest.approx(expected.greedy(prompt, 1).first, abs=0.001)
+
+
+@pytest.mark.usefixtures("quick")
+def test_every_engine_is_ours_alone_and_comes_back(gguf: Path, port: int, tmp_path: Path, engine: str) -> None:
+    with serve(gguf, own(port, engine=engine), tmp_path / "server.log") as endpoint:
+        for key in ("", "wrong"):
+            with pytest.raises(UnansweredError, match="401"):
+                fetch_json(f"{endpoint.base_url}/chat/completions", api_key=SecretStr(key), body={"messages": []})
+        assert endpoint.api_key.get_secret_value() not in Path(f"/proc/{endpoint.pid}/cmdline").read_text()
+        assert f"00000000:{port:04X}" not in Path(f"/proc/{endpoint.pid}/net/tcp").read_text().upper()
+        assert probe.props(endpoint.base_url, endpoint.api_key)["model_path"] == str(gguf)
+        with pytest.raises(RefusedError):
+            ask(endpoint, text="long " * CONTEXT)
+        before = ask(endpoint, n=3)
+        os.kill(endpoint.pid or 0, signal.SIGKILL)
+        assert ask(endpoint, n=3) == before
+        assert endpoint.health().starts == 2
+    assert not alive(endpoint.health().pid)
+
+
+def test_the_engines_stand_in_the_order_of_their_speed_and_each_has_its_cure() -> None:
+    assert list(ENGINES) == list(CURES) == ["llama-server", "xllamacpp", "llama-cpp-python"]
+
+
+def test_llama_cpp_python_is_told_by_its_distribution_not_by_a_module_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "llama_cpp.py").touch()
+    before = [program.path for program in llama_cpp_python.find()]
+    folder = tmp_path / "llama_cpp_python-9.9.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: llama-cpp-python\nVersion: 9.9\n")
+    assert before != [p.path for p in llama_cpp_python.find()] == ["llama-cpp-python 9.9"]
+
+
+def test_a_variant_that_dies_of_a_signal_is_left_out_and_the_next_one_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = fake_llama_server(tmp_path, monkeypatch, deed=VARIANTS)
+    for name in ("sapphirerapids", "haswell"):
+        (tmp_path / f"libggml-cpu-{name}.so").touch()
+    command = [sys.executable, str(CHECKOUT / "scripts/try_llama_server"), str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0, told.stderr
+    assert "libggml-cpu-sapphirerapids.so died of SIGILL on a tiny q8_0 model" in told.stderr
+    assert [p.name for p in (tmp_path / "left-out").iterdir()] == ["libggml-cpu-sapphirerapids.so"]
+    (tmp_path / "libggml-cpu-haswell.so").unlink()
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (told.returncode, "does not serve" in told.stderr) == (1, True)
 
 
 def test_a_llama_server_on_the_path_is_preferred_and_gets_the_flags_that_it_knows(
@@ -263,7 +448,7 @@ def test_without_an_engine_the_cure_is_told(
     monkeypatch.setattr(llama_server, "BINARIES", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
-        pytest.raises(ServiceError, match="pip install xllamacpp"),
+        pytest.raises(ServiceError, match=r"(?s)none is here.*scripts/build-llama-cpp"),
         serve(gguf, own(port, engine="llama-server"), tmp_path / "server.log"),
     ):
         pytest.fail("there is none")

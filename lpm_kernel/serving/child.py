@@ -12,6 +12,8 @@ from pathlib import Path
 from lpm_kernel.checkout import CHECKOUT
 
 GUARD = Path(__file__).with_name("parent_guard.py")
+NOWHERE = Path("/")
+"""Where a server runs: llama.cpp loads the `libggml-*.so` of its current folder, and Python the modules there."""
 GRACE_S = 5.0
 """From terminate to kill."""
 TAIL_LINES = 12
@@ -35,7 +37,9 @@ def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 class Child:
     """Start with the constructor, always end with `stop`; `log_path` is appended to."""
 
-    def __init__(self, name: str, program: Sequence[str], environ: Mapping[str, str], log_path: Path) -> None:
+    def __init__(
+        self, name: str, program: Sequence[str], environ: Mapping[str, str], log_path: Path, *, cwd: Path | None = None
+    ) -> None:
         self.name, self.log_path = name, log_path
         log_path.parent.mkdir(parents=True, exist_ok=True)
         guard = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid())]
@@ -47,6 +51,7 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=dict(environ),
+                cwd=cwd,
                 process_group=0,
             )
 

@@ -15,7 +15,7 @@ from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.progress import say
 from lpm_kernel.records import Message, without_surrogates
 from lpm_kernel.serving.concurrency import together
-from lpm_kernel.serving.endpoint import Endpoint
+from lpm_kernel.serving.endpoint import DEATH_NOTICE_S, POLL_S, Endpoint
 from lpm_kernel.serving.http import on_loopback
 
 if TYPE_CHECKING:
@@ -157,21 +157,35 @@ class ChatClient:
         self._without |= without
 
     async def _insist(self, request: dict[str, Any]) -> list[Completion]:
-        """One request until it is answered; raises ServiceError after `attempts` faults or at our server's death."""
+        """One request until it is answered; raises ServiceError after `attempts` faults or when our server is lost.
+
+        A fault by which our own server was started again is none of the request's.
+        """
         async with self._in_flight:
-            for attempt in range(self._attempts):
+            attempt = 0
+            while attempt < self._attempts:
+                starts = self._endpoint.health().starts
                 try:
                     return await self._once(request)
                 except _TryAgainError as fault:
                     last = fault
-                if trouble := self._endpoint.trouble():
-                    raise ServiceError(trouble)
-                if attempt + 1 < self._attempts:
+                if await self._came_back(starts):
+                    continue
+                attempt += 1
+                if attempt < self._attempts:
                     await asyncio.sleep(self._wait_s(attempt, last))
         raise ServiceError(
             f"{self._shown_url} gave no answer in {self._attempts} attempts, the last: {last}; "
             "see whether the server is up, and start again: what was answered is kept"
         )
+
+    async def _came_back(self, starts: int) -> bool:
+        """Wait while our own server is being started again."""
+        if self._endpoint.ours:
+            await asyncio.sleep(DEATH_NOTICE_S)
+        while (back := self._endpoint.came_back(starts)) is None:
+            await asyncio.sleep(POLL_S)
+        return back
 
     def _wait_s(self, attempt: int, fault: _TryAgainError) -> float:
         if fault.after_s is not None and fault.after_s > LONGEST_WAIT_S:
@@ -179,7 +193,7 @@ class ChatClient:
                 f"{self._shown_url} asks to wait {fault.after_s:.0f} s ({fault}), and the longest wait is "
                 f"{LONGEST_WAIT_S:.0f} s; start again then: what was answered is kept"
             )
-        backoff_s: float = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt) * random.uniform(0.5, 1.5)
+        backoff_s: float = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)) * random.uniform(0.5, 1.5)
         return max(backoff_s, fault.after_s or 0.0)
 
     async def _once(self, request: dict[str, Any]) -> list[Completion]:

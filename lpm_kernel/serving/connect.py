@@ -44,12 +44,13 @@ def preflight(config: ServingConfig) -> list[Finding]:
 
 
 def engine_finding(config: ServingConfig) -> Finding:
-    """The engines that are here."""
-    names = [program.engine for program in engines.find_programs(config.engine)]
+    """The engines that are here, in the order in which they are tried."""
+    found = engines.find_programs(config.engine)
+    told = [p.engine if p.engine == p.path else f"{p.engine} ({p.path})" for p in found]
     return Finding(
         "server",
-        ", ".join(names) or f"none (engine {config.engine})",
-        fine=bool(names or config.endpoint),
-        cure="bash scripts/setup installs xllamacpp; or set --endpoint",
+        ", else ".join(told) or f"none (engine {config.engine})",
+        fine=bool(found or config.endpoint),
+        cure=f"{engines.cure_for(config.engine)}; or set --endpoint",
         blocks=ServiceError,
     )

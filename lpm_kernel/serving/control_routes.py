@@ -1,12 +1,13 @@
 """Ask a llama.cpp server what it makes of a conversation: the rendered prompt, its token ids, the greedy answer."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lpm_kernel.config import shown_url
 from lpm_kernel.errors import ServiceError
-from lpm_kernel.serving.endpoint import Endpoint
+from lpm_kernel.serving.endpoint import DEATH_NOTICE_S, POLL_S, Endpoint
 from lpm_kernel.serving.http import UnansweredError, fetch_json, root_of
 
 TIMEOUT_S = 600.0
@@ -56,8 +57,19 @@ class ControlRoutes:
         )
 
     def _post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return fetch_json(self._root + route, api_key=self._endpoint.api_key, body=body, timeout_s=TIMEOUT_S)
-        except UnansweredError as error:
-            trouble = self._endpoint.trouble() or "see the log of the server, and start again"
-            raise ServiceError(f"{shown_url(self._root)}{route}: {error}; {trouble}") from None
+        """Ask until there is a reply, or a fault by which our own server was not started again."""
+        while True:
+            starts = self._endpoint.health().starts
+            try:
+                return fetch_json(self._root + route, api_key=self._endpoint.api_key, body=body, timeout_s=TIMEOUT_S)
+            except UnansweredError as error:
+                if not self._came_back(starts):
+                    told = f"{shown_url(self._root)}{route}: {error}; see the log of the server, and start again"
+                    raise ServiceError(told) from None
+
+    def _came_back(self, starts: int) -> bool:
+        """Wait while our own server is being started again."""
+        time.sleep(DEATH_NOTICE_S)
+        while (back := self._endpoint.came_back(starts)) is None:
+            time.sleep(POLL_S)
+        return back

@@ -1,5 +1,7 @@
 """What every engine is: programs found here, and how each is told what to serve."""
 
+import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,3 +31,22 @@ class Program:
 
 Find = Callable[[], Sequence[Program]]
 """The programs of one engine that are here, best first."""
+
+
+def child_command(module: str, launch: Launch) -> list[str]:
+    """The command line of an engine that is a module of ours."""
+    flags = {"--model": launch.gguf_path, "--port": launch.port, "--slots": launch.slots, "--threads": launch.threads}
+    flags["--context-tokens"] = launch.slots * launch.slot_tokens
+    return [sys.executable, "-m", module, *(str(part) for pair in flags.items() for part in pair)]
+
+
+def child_launch(description: str | None) -> Launch:
+    """What `child_command` wrote, read in the child."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--slots", type=int, required=True)
+    parser.add_argument("--context-tokens", type=int, required=True, help="over all slots")
+    parser.add_argument("--threads", type=int, required=True)
+    told = parser.parse_args()
+    return Launch(told.model, told.port, told.slots, told.context_tokens // told.slots, told.threads)

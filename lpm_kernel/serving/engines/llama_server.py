@@ -13,11 +13,18 @@ from functools import partial
 from pathlib import Path
 
 from lpm_kernel.checkout import CHECKOUT
-from lpm_kernel.serving.child import clean_environment
+from lpm_kernel.serving.child import NOWHERE, clean_environment
 from lpm_kernel.serving.engines.base import Launch, Program
 
 NAME = "llama-server"
-BINARIES = ("llama.cpp/build/bin/llama-server", "llama.cpp/build/llama_server", "llama.cpp/build/llama-server")
+CURE = "bash scripts/build-llama-cpp"
+BINARIES = (
+    "llama.cpp/build/bin/llama-server",
+    "llama.cpp/build/llama-server",
+    "llama.cpp/build/llama_server",
+    "build/llama_server",
+)
+"""Where scripts/build-llama-cpp and others put it."""
 OPTIONAL_FLAGS = (
     "--cache-ram 0",
     "--no-cache-idle-slots",
@@ -39,7 +46,12 @@ def find() -> list[Program]:
     found = shutil.which(NAME)
     places += [Path(found)] if found else []
     usable = dict.fromkeys(p.resolve() for p in places if p.is_file() and os.access(p, os.X_OK))
-    return [Program(NAME, str(path), partial(_command, str(path))) for path in usable]
+    return [program(path) for path in usable]
+
+
+def program(path: Path) -> Program:
+    """The binary at this path."""
+    return Program(NAME, str(path), partial(_command, str(path)))
 
 
 def _command(binary: str, launch: Launch) -> list[str]:
@@ -54,7 +66,12 @@ def _help(binary: str) -> str:
     """What the binary says of its flags; empty when it cannot even do that (its start will tell why)."""
     try:
         shown = subprocess.run(
-            [binary, "--help"], capture_output=True, timeout=HELP_TIMEOUT_S, check=False, env=clean_environment()
+            [binary, "--help"],
+            capture_output=True,
+            timeout=HELP_TIMEOUT_S,
+            check=False,
+            env=clean_environment(),
+            cwd=NOWHERE,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

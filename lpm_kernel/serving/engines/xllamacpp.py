@@ -1,20 +1,15 @@
 """llama.cpp's own server out of the xllamacpp wheel, as a child process (`xllamacpp_child.py`)."""
 
-import sys
+from functools import partial
 from importlib.util import find_spec
 
-from lpm_kernel.serving.engines.base import Launch, Program
+from lpm_kernel.serving.engines.base import Program, child_command
 
 NAME = "xllamacpp"
+CURE = "bash scripts/setup"
 
 
 def find() -> list[Program]:
     """The package, where it is installed."""
-    return [Program(NAME, NAME, _command)] if find_spec(NAME) else []
-
-
-def _command(launch: Launch) -> list[str]:
-    flags = {"--model": launch.gguf_path, "--port": launch.port, "--slots": launch.slots, "--threads": launch.threads}
-    flags["--context-tokens"] = launch.slots * launch.slot_tokens
-    child = [sys.executable, "-m", "lpm_kernel.serving.engines.xllamacpp_child"]
-    return [*child, *(str(part) for pair in flags.items() for part in pair)]
+    command = partial(child_command, "lpm_kernel.serving.engines.xllamacpp_child")
+    return [Program(NAME, NAME, command)] if find_spec(NAME) else []

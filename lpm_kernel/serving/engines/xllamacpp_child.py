@@ -3,19 +3,19 @@
 The API key comes in the environment (LLAMA_API_KEY, as llama-server reads it), never on the command line.
 """
 
-import argparse
 import os
 import signal
 import sys
 from importlib import import_module
 from typing import Any
 
+from lpm_kernel.serving.engines.base import Launch, child_launch
+
 
 def main() -> None:
     """Serve until SIGTERM; for a model that cannot be loaded, llama.cpp's own words end the output."""
-    options = _options()
     try:
-        server = _server(options)
+        server = _server(child_launch(__doc__))
     except RuntimeError as error:
         sys.exit(str(error))
     print(f"listening at {server.listening_address}", flush=True)
@@ -23,32 +23,22 @@ def main() -> None:
         signal.pause()
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--slots", type=int, required=True)
-    parser.add_argument("--context-tokens", type=int, required=True, help="over all slots")
-    parser.add_argument("--threads", type=int, required=True)
-    return parser.parse_args()
-
-
-def _server(options: argparse.Namespace) -> Any:
+def _server(launch: Launch) -> Any:
     xllamacpp = import_module("xllamacpp")
     params = xllamacpp.CommonParams()
-    params.model.path = options.model
+    params.model.path = str(launch.gguf_path)
     params.hostnames = ["127.0.0.1"]
-    params.port = options.port
+    params.port = launch.port
     key = os.environ.pop("LLAMA_API_KEY", "")
     params.api_keys = [key] if key else []
-    params.cors_origins = f"http://127.0.0.1:{options.port}"
-    params.n_parallel = options.slots
-    params.n_ctx = options.context_tokens
+    params.cors_origins = f"http://127.0.0.1:{launch.port}"
+    params.n_parallel = launch.slots
+    params.n_ctx = launch.slots * launch.slot_tokens
     params.kv_unified = True
     params.cache_ram_mib = 0  # with idle slots cached, one conversation can leak into another (llama.cpp #27148)
     params.cache_idle_slots = False
-    params.cpuparams.n_threads = options.threads
-    params.cpuparams_batch.n_threads = options.threads
+    params.cpuparams.n_threads = launch.threads
+    params.cpuparams_batch.n_threads = launch.threads
     params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
     params.force_pure_content_parser = True  # an answer is what the model wrote, thoughts and all
     params.endpoint_slots = False
