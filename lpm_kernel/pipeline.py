@@ -29,6 +29,8 @@ class Step:
     """The stage takes `work_path`, where it finds what a killed run of it left."""
     journals: bool = False
     """What is in `work_path` stays of worth after the step is done: answers and verdicts."""
+    account: str | None = None
+    """Role of `makes` that the stage writes, whole, even when it ends without a result."""
 
     @property
     def config_kind(self) -> type[Config]:
@@ -82,6 +84,7 @@ STEPS: tuple[Step, ...] = (
         replaceable={"gguf_path": dpo_data.has_other_server},
         resumes=True,
         journals=True,
+        account="account_path",
     ),
     Step(
         "dpo-train",

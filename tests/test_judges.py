@@ -117,7 +117,7 @@ def test_an_unreadable_reply_stays_so_with_the_names_of_the_answers_exchanged(re
     assert parse(exchanged(reply)).outcome == "failed"
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=12), st.sampled_from(["", " "]))
 def test_exchanging_the_names_in_any_reply_exchanges_its_verdict(fragments: list[str], between: str) -> None:
     reply = between.join(fragments)

@@ -118,7 +118,7 @@ DEEPEST_OBJECT = 8
 STRING = re.compile(r"""'([^'\\]*+(?:\\.[^'\\]*+)*+)(?:'|\Z)|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)""", re.DOTALL)
 """A string in either quotes; one that nothing closes runs to the end, so that each character is read once."""
 ESCAPED = re.compile(r"""\\.|\"""", re.DOTALL)
-FENCE = re.compile(r"(?:`{3,}|~{3,})\w*\Z")
+FENCE = re.compile(r"(?:`{3,}|~{3,})\w*\Z|[-=]{3,}\Z")
 THOUGHT, THOUGHT_END = "<think>", "</think>"
 LONGEST_REPLY_CHARS = 100_000
 LONGEST_VERDICT_CHARS = 20_000
@@ -245,7 +245,7 @@ def _closes(after: str) -> bool:
 
 
 def _is_idle(line: str) -> bool:
-    """Whether a line holds marks alone, or opens or closes a fence."""
+    """Whether a line holds marks alone, opens or closes a fence, or is a rule."""
     return not line.strip(" \t\r\f\v\"'`*_~#()[]") or FENCE.match(line.strip()) is not None
 
 
@@ -305,4 +305,10 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found if len(found) == len(pairs) else {}
 
 
-KIND = JudgeKind("any OpenAI-compatible endpoint", PairwiseSettings, open_pairwise, preflight)
+KIND = JudgeKind(
+    "any OpenAI-compatible endpoint",
+    PairwiseSettings,
+    open_pairwise,
+    preflight,
+    cure="Take another judge: a stronger --judge-model, or the embedded --judge reference",
+)

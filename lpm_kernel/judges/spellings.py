@@ -17,7 +17,7 @@ LONGEST_PHRASE_CHARS = 80
 MARKS = re.compile(r"[\s*_`\"'“”‘’«»„「」『』()\[\]【】#]+")
 """What may stand around words without changing their sense; a dash before a number is none of it."""
 BULLET = re.compile(r"\A[-+•] (?=\D)")
-HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
+HYPHEN = re.compile(r"(?<=first|econd)-(?=win)")
 SENTENCE_ENDS = (".", "!", "。", "！", "۔", "।")
 """A question's is none of them: what follows answers it."""
 PAUSE = re.compile(r"[.!,:。、]+")
@@ -54,7 +54,7 @@ NOUNS = ("answer", "response", "option", "candidate", "reply", "assistant", "mod
 ENGLISH = Language(
     names=(
         *(("first", "second"), ("the first", "the second"), ("1st", "2nd"), ("the 1st", "the 2nd")),
-        *(("1", "2"), ("a", "b"), ("number 1", "number 2"), ("number one", "number two")),
+        *(("1", "2"), ("number 1", "number 2"), ("number one", "number two")),
         *_pairs("first", "second", *NOUNS),
         *_pairs("the first", "the second", *NOUNS),
         *_pairs("the 1st", "the 2nd", *NOUNS),
@@ -66,7 +66,7 @@ ENGLISH = Language(
         *("{}", "{} win", "{} wins", "{} won", "{} is better", "{} is the better one", "{} is the better answer"),
         *("{} is the winner", "{} is preferred", "winner {}", "winner is {}", "the winner is {}", "verdict is {}"),
         *("the verdict is {}", "my verdict is {}", "the better answer is {}", "the better one is {}", "i prefer {}"),
-        *("i choose {}", "i pick {}", "it is {}", "it's {}"),
+        *("i choose {}", "i pick {}"),
     ),
     ties=(
         *("tie", "a tie", "it's a tie", "it is a tie", "the tie", "tied", "they are tied", "draw", "a draw"),
@@ -283,7 +283,17 @@ RUSSIAN = Language(
     doubts=("извин", "не могу", "отказ", "формат", "например", "пример", "инструкц", "следующ", "предполож"),
     turns=("подожд", "стоп", "на самом деле", "вернее", "исправ", "нет,", "всё же", "все же"),
 )
-LANGUAGES = (ENGLISH, GERMAN, FRENCH, SPANISH, CHINESE, JAPANESE, RUSSIAN)
+LETTERS = Language(
+    names=(("a", "b"),),
+    wins=("{}", "{} win", "{} wins", "{} won", "{} is better"),
+    ties=(),
+    labels=(),
+    openings=(),
+    doubts=(),
+    turns=(),
+)
+"""Alone or before what is said of them: after other words, `a` is the article of what was cut."""
+LANGUAGES = (LETTERS, ENGLISH, GERMAN, FRENCH, SPANISH, CHINESE, JAPANESE, RUSSIAN)
 COURTESIES = ("done", "i hope it helps", "i hope this helps", "hope it helps", "hope this helps", "thank you")
 """What may stand after a verdict."""
 
@@ -298,7 +308,7 @@ def plain(text: str) -> str:
         return ""
     if not text.isascii():
         text = _folded(text)
-    text = MARKS.sub("", HYPHEN.sub("", BULLET.sub("", text))).casefold().rstrip("!。")
+    text = MARKS.sub("", HYPHEN.sub("", BULLET.sub("", text.casefold()))).rstrip("!。")
     return text if text.endswith("..") else text.removesuffix(".")
 
 
