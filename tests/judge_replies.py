@@ -34,6 +34,8 @@ SIDES: tuple[tuple[str, str], ...] = (
     ("- first win", "- second win"),
     ("Answer 1 is better.", "Answer 2 is better."),
     ("The first answer is better", "The second answer is better"),
+    ("The first answer is clearly better.", "The second answer is clearly better."),
+    ("My final verdict is: first win", "My final verdict is: second win"),
     ("I prefer the first response.", "I prefer the second response."),
     ("Option one wins", "Option two wins"),
     ("The second is vague.\n\n---\n\n- **Winner:** Answer 1", "The second is vague.\n\n---\n\n- **Winner:** Answer 2"),
@@ -119,6 +121,9 @@ SIDES: tuple[tuple[str, str], ...] = (
     ("Gana la primera", "Gana la segunda"),
     ("Veredicto: respuesta 1", "Veredicto: respuesta 2"),
     ("**Ganador:** 1", "**Ganador:** 2"),
+    ("Conclusion : la première", "Conclusion : la deuxième"),
+    ("Je choisis la première réponse.", "Je choisis la deuxième réponse."),
+    ("Elijo la primera", "Elijo la segunda"),
     # Chinese
     ("第一个回答更好。", "第二个回答更好。"),
     ("回答1胜出", "回答2胜出"),
@@ -138,6 +143,7 @@ SIDES: tuple[tuple[str, str], ...] = (
     # Russian
     ("Первый ответ лучше.", "Второй ответ лучше."),
     ("Побеждает первый", "Побеждает второй"),
+    ("Выиграл первый ответ.", "Выиграл второй ответ."),
     ("Победитель: 1", "Победитель: 2"),
     ("Вердикт: первый ответ.", "Вердикт: второй ответ."),
     # Arabic, as an owner's judge writes its reasons
@@ -178,6 +184,10 @@ TIES: tuple[str, ...] = (
     "引き分け",
     "判定：引き分けです。",
     "Ничья",
+    "Оба одинаково хороши.",
+    "Beide gleich gut.",
+    "Hay empate",
+    "不相上下",
     "Вердикт: ничья",
 )
 

@@ -6,7 +6,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from judge_replies import TABLE, UNITS, UNREADABLE
 from lpm_kernel.judges.base import Opinion, Question, both_orders, swapped
 from lpm_kernel.judges.pairwise import ASKED, PairwiseJudge, messages, parse
 from lpm_kernel.judges.reference import ReferenceJudge
-from lpm_kernel.judges.spellings import LANGUAGES, plain
+from lpm_kernel.judges.spellings import languages
 from lpm_kernel.records import Message, Outcome
 
 BIO = "Mira lives in Trieste since 2009. Her dog is Quark."
@@ -142,14 +142,10 @@ def test_a_reply_of_ten_megabytes_is_not_read(unit: str) -> None:
 
 def test_no_spelling_means_two_things() -> None:
     meanings: dict[str, set[str]] = {}
-    for language in LANGUAGES:
-        assert all(len(names) == 2 for names in language.names)
-        for (first, second), frame in product(language.names, language.wins):
-            meanings.setdefault(plain(frame.format(first)), set()).add("first")
-            meanings.setdefault(plain(frame.format(second)), set()).add("second")
-        for tie in language.ties:
-            meanings.setdefault(plain(tie), set()).add("tie")
+    for spelling, outcome in chain.from_iterable(language.meanings() for language in languages()):
+        meanings.setdefault(spelling, set()).add(outcome)
     assert [spelling for spelling, outcomes in meanings.items() if len(outcomes) > 1 or not spelling] == []
+    assert len(meanings) > 3000
 
 
 @pytest.mark.parametrize(

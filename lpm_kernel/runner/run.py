@@ -135,8 +135,8 @@ def run_step(
         try:
             step.stage.run(config, **inputs, **used, **drafts, **extra)
         except LpmError:
-            account = _account_alone(step, drafts, places)
-            publish(workspace, account, places, manifest())
+            if account := _account_alone(step, drafts, places):
+                publish(workspace, account, places, manifest())
             raise
         made = manifest()
         publish(workspace, drafts, places, made)
