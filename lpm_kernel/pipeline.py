@@ -31,6 +31,8 @@ class Step:
     """What is in `work_path` stays of worth after the step is done: answers and verdicts."""
     names_run: bool = False
     """The stage takes `run_path`, the folder of the run's record: what it makes names the run."""
+    account: str | None = None
+    """Role of `makes` that the stage writes, whole, even when it ends without a result."""
 
     @property
     def config_kind(self) -> type[Config]:
@@ -84,6 +86,7 @@ STEPS: tuple[Step, ...] = (
         replaceable={"gguf_path": dpo_data.has_other_server},
         resumes=True,
         journals=True,
+        account="account_path",
     ),
     Step(
         "dpo-train",

@@ -119,8 +119,21 @@ class Served(Record):
     """Whether they are those of the model that will be trained."""
 
 
+class Manner(Record):
+    """How a judge judged, over the comparisons that have a verdict in both orders."""
+
+    comparisons: int
+    agreed: int
+    """Both orders named the same answer."""
+    tied: int
+    """Both orders said tie."""
+    first_place: int
+    """Verdicts, two a comparison, for the answer that was shown first."""
+    second_place: int
+
+
 class PairsAccount(Record):
-    """`pairs_account.json`: prompts = pairs + dropped."""
+    """`pairs_account.json`: prompts = pairs + dropped. Written when no pair came out, too."""
 
     prompts: int
     pairs: int
@@ -128,6 +141,7 @@ class PairsAccount(Record):
     """By reason."""
     verdicts: dict[str, int]
     """By outcome."""
+    manner: Manner
     answers: dict[str, int]
     """By finish reason."""
     served: Served

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from conftest import owner_items
+from conftest import Lpm, owner_items
 from scripted_server import (
     PRAISE,
     Call,
@@ -23,15 +23,16 @@ from scripted_server import (
 )
 
 from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
-from lpm_kernel.files import file_sha256, read_jsonl, write_jsonl
+from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_jsonl
 from lpm_kernel.judges import pairwise
 from lpm_kernel.judges.reference import ReferenceJudge
 from lpm_kernel.L2 import prepare_data
 from lpm_kernel.L2.dpo.dpo_data import StageConfig, run
 from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.owner.items import read_items
-from lpm_kernel.records import Evidence
+from lpm_kernel.records import Evidence, PairsAccount
 from lpm_kernel.serving import client
+from lpm_kernel.workspace.places import Workspace
 
 IN_FLIGHT = 5
 """Prompts that are sampled at the same time: 12 slots for 3 answers each, and one in the queue."""
@@ -147,6 +148,70 @@ def test_other_weights_behind_the_same_name_are_asked_anew(synthesise: Synthesis
 def test_without_evidence_no_pair_and_no_file(model: str, judge: str, reason: str, synthesise: Synthesise) -> None:
     with ScriptedServer() as server, pytest.raises(DataError, match=f"no prompt gave a pair.*{reason}"):
         synthesise(server, model, judge)
+
+
+def judge_of_one_prompt(call: Call) -> Reply:
+    """Chooses the first place, but for one question that it judges honestly."""
+    honest = "Where does she live? (0)" in call.user
+    return judge_honest(call) if honest else Reply((verdict(call, "first"),))
+
+
+VICES = {
+    "judge-tie": r"said tie in 60 of 60 comparisons.*--judge-model.*--judge reference.*--temperature",
+    "judge-first": r"chose the first place in 100% of 120 verdicts.*agreed in 0% of 60 comparisons.*--judge reference",
+    "judge-second": r"chose the second place in 100% of 120 verdicts",
+    "model-same": r"the same each time. Raise --temperature \(now 0\.7\)",
+    "model-cut": r"cut or empty. Raise --max-tokens \(now 512\)",
+}
+
+
+@pytest.mark.parametrize("behaviour", VICES)
+def test_no_pair_ends_with_the_vice_its_figures_and_the_cure_and_with_an_account(
+    behaviour: str, synthesise: Synthesise, tmp_path: Path
+) -> None:
+    role = behaviour.partition("-")[0]
+    with ScriptedServer() as server, pytest.raises(DataError, match=VICES[behaviour]):
+        synthesise(server, **{role: behaviour})
+    account = PairsAccount.model_validate_json((tmp_path / "account").read_bytes())
+    assert (account.prompts, account.pairs, sum(account.dropped.values())) == (20, 0, 20)
+    assert account.manner.comparisons == (60 if role == "judge" else 0)
+    assert not (tmp_path / "direct").exists()
+
+
+def test_an_embedded_judge_of_ties_is_cured_by_its_own_settings(synthesise: Synthesise) -> None:
+    with (
+        ScriptedServer() as server,
+        pytest.raises(DataError, match=r"said tie in 60 of 60.*--judge openai.*--tie-margin"),
+    ):
+        synthesise(server, judge="embedded", tie_margin=1)
+
+
+def test_a_judge_of_the_place_that_gave_a_pair_all_the_same_is_told(
+    synthesise: Synthesise, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ScriptedServer() as server:
+        server.behaviours["no-seed"] = judge_of_one_prompt
+        account = read_record(synthesise(server, judge="no-seed")["account_path"], PairsAccount)
+        assert "warning: the judge chose the first place in" in caplog.text
+        caplog.clear()
+        honest = read_record(synthesise(server)["account_path"], PairsAccount)
+    assert (account.pairs, honest.manner.agreed > 40, "warning" in caplog.text) == (1, True, False)
+
+
+def test_an_account_without_pairs_is_published_unless_pairs_stand_there(workspace: Workspace, lpm: Lpm) -> None:
+    def make(judge: str) -> tuple[int, PairsAccount]:
+        urls = ("--endpoint", server.url("model"), "--judge-base-url", server.url(judge))
+        told = lpm("run", "dpo-data", "--workspace", workspace.root, *urls, env={"OPENAI_API_KEY": "k"})
+        return told.returncode, read_record(workspace.place("pairs_account"), PairsAccount)
+
+    with ScriptedServer() as server:
+        code, account = make("judge-tie")
+        assert (code, account.pairs, workspace.find("dpo_direct.json")) == (65, 0, None)
+        assert account.manner.tied == account.manner.comparisons > 0
+        code, account = make("judge-honest")
+        assert (code, account.pairs) == (0, len(read_pairs(workspace.place("dpo_direct.json"))))
+        assert make("judge-first") == (65, account)
+    assert not list(workspace.root.rglob("*.kept-*"))
 
 
 @pytest.mark.parametrize("judge", ["judge-prose", "judge-refusal", "judge-empty", "judge-wrong-words", "judge-cut"])

@@ -1,11 +1,19 @@
 """A verdict is read without doubt, holds in both orders, and no answer can talk its way to it."""
 
 import asyncio
-from collections.abc import Sequence
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from judge_replies import TABLE, UNITS, UNREADABLE
 
 from lpm_kernel.journal import open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
@@ -13,91 +21,155 @@ from lpm_kernel.judges.base import Opinion, Question, both_orders, swapped
 from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.pairwise import ASKED, PairwiseJudge, messages, parse
 from lpm_kernel.judges.reference import ReferenceJudge
+from lpm_kernel.judges.spellings import languages
 from lpm_kernel.records import Message, Outcome, Verdict
 
 BIO = "Mira lives in Trieste since 2009. Her dog is Quark."
 QUESTION = Question("Where does Mira live?", "Mira lives in Trieste, since 2009.", BIO)
 
 
-@pytest.mark.parametrize(
-    ("text", "outcome"),
-    [
-        ('{"comparison": "first win", "detailed_analysis": "x"}', "first"),
-        ('{"comparison": "Second Win"}', "second"),
-        ('{"comparison": "TIE."}', "tie"),
-        ('{"comparison": "1"}', "first"),
-        ('{"comparison": "answer 2 wins"}', "second"),
-        ('```json\n{"comparison": "first_win"}\n```', "first"),
-        ('Sure!\n{"detailed_analysis": "{a} b", "comparison": "tie"} Done.', "tie"),
-        ("first win", "first"),
-        ("It's a tie.", "tie"),
-        ("The first answer wins", "first"),
-        ("**Second win**", "second"),
-        ("Answer 1 wins!", "first"),
-        ("```\nfirst win\n```", "first"),
-        ("A", "first"),
-        ("2", "second"),
-        ("Verdict: second win", "second"),
-        ("The second names the town, the first does not.\n\n**Verdict:** the second wins.", "second"),
-        ('<think>first win? No. {"comparison": "first win"}</think>{"comparison": "second win"}', "second"),
-        ("<think>\nfirst win\n</think>\n\nsecond win", "second"),
-        ('{"comparison": 2}', "second"),
-    ],
+NAMES = (
+    "first",
+    "second",
+    "1st",
+    "2nd",
+    "1",
+    "2",
+    "erste",
+    "zweite",
+    "第一",
+    "第二",
+    "一つ",
+    "二つ",
+    "первый",
+    "второй",
 )
-def test_a_clear_reply_is_read(text: str, outcome: Outcome) -> None:
-    assert parse(text).outcome == outcome
+OTHERS = {name: NAMES[number ^ 1] for number, name in enumerate(NAMES)}
+NAME = re.compile("|".join(sorted(NAMES, key=len, reverse=True)), re.IGNORECASE)
+FRAGMENTS = (
+    *("first", "second", "1", "2", "1st", "tie", "win", "wins", "answer", "the", "is", "better", "not", "no", "or"),
+    *(
+        "Verdict:",
+        "Winner:",
+        "neither",
+        "Wait,",
+        "actually",
+        "Sure!",
+        "erste",
+        "Antwort",
+        "第一",
+        "更好",
+        "一つ目",
+        "。",
+    ),
+    *("первый", "ответ", "лучше", "?", ".", "!", ":", "-", "/", ">", "|", "```", "```json", "{", "}", '"', "'", ","),
+    *('{"comparison":', '{"verdict":', '"winner":', '"first"', '"second"', '"tie"', "1}", "-1", "[", "]", "**"),
+    *("<think>", "</think>", "{'comparison':", "'first'", "\n", "\n\n"),
+)
+DECORATIONS: tuple[Callable[[str], str], ...] = (
+    lambda reply: f"  \n{reply}\n\n ",
+    lambda reply: f"\t{reply}\r\n",
+    lambda reply: f"```\n{reply}\n```",
+    lambda reply: f"~~~json\n{reply}\n~~~",
+    lambda reply: f"**{reply}**",
+    lambda reply: f"`{reply}`",
+    lambda reply: reply.replace("\n", "\r\n"),
+    lambda reply: reply.replace(" ", "  "),
+    lambda reply: f"<think>first win? second win? {{}}</think>\n{reply}",
+    lambda reply: f"{reply}\nI hope this helps!",
+    lambda reply: "\N{ZERO WIDTH NO-BREAK SPACE}" + reply,
+    str.upper,
+    str.lower,
+    str.swapcase,
+)
+
+
+def exchanged(reply: str) -> str:
+    """The reply with the names of the two answers exchanged."""
+    return NAME.sub(lambda found: OTHERS[found[0].casefold()], reply)
+
+
+@pytest.mark.parametrize(("reply", "outcome"), TABLE)
+def test_a_reply_is_read_as_it_is_meant_or_not_at_all(reply: str, outcome: Outcome) -> None:
+    assert parse(reply).outcome == outcome
+
+
+def test_the_table_is_long_and_half_of_it_is_hostile() -> None:
+    outcomes = Counter(outcome for _, outcome in TABLE)
+    assert len({reply for reply, _ in TABLE}) == len(TABLE) >= 400
+    assert outcomes["failed"] >= 200
+
+
+@pytest.mark.parametrize("decorate", DECORATIONS)
+def test_decoration_never_turns_a_reply_and_leaves_an_unreadable_one_so(decorate: Callable[[str], str]) -> None:
+    turned = [(r, o) for r, o in TABLE if parse(decorate(r)).outcome not in (o, "failed")]
+    assert turned == []
+
+
+@given(st.sampled_from(TABLE), st.lists(st.sampled_from(DECORATIONS), max_size=4))
+def test_decorations_together_never_turn_a_reply(
+    entry: tuple[str, Outcome], decorations: list[Callable[..., str]]
+) -> None:
+    reply, outcome = entry
+    for decorate in decorations:
+        reply = decorate(reply)
+    assert parse(reply).outcome in (outcome, "failed")
+
+
+@pytest.mark.parametrize("reply", UNREADABLE)
+def test_an_unreadable_reply_stays_so_with_the_names_of_the_answers_exchanged(reply: str) -> None:
+    assert parse(exchanged(reply)).outcome == "failed"
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=12), st.sampled_from(["", " "]))
+def test_exchanging_the_names_in_any_reply_exchanges_its_verdict(fragments: list[str], between: str) -> None:
+    reply = between.join(fragments)
+    assert parse(exchanged(reply)).outcome == swapped(parse(reply).outcome)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_reply_of_100_000_signs_costs_milliseconds(unit: str) -> None:
+    reply = (unit * 100_000)[:100_000]
+    began = time.process_time()
+    assert parse(reply).outcome == "failed"
+    assert parse(reply[:20_000]).outcome == "failed"
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("unit", ["x", "{", " ", '{"comparison": "first win"}'])
+def test_a_reply_of_ten_megabytes_is_not_read(unit: str) -> None:
+    began = time.process_time()
+    assert parse(unit * (10_000_000 // len(unit))).outcome == "failed"
+    assert time.process_time() - began < 0.1
+
+
+def test_no_spelling_means_two_things() -> None:
+    meanings: dict[str, set[str]] = {}
+    for spelling, outcome in chain.from_iterable(language.meanings() for language in languages()):
+        meanings.setdefault(spelling, set()).add(outcome)
+    assert [spelling for spelling, outcomes in meanings.items() if len(outcomes) > 1 or not spelling] == []
+    assert len(meanings) > 3000
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("bio", "question", "answers"),
     [
-        "",
-        "I'm sorry, but I can't help with that.",
-        '{"comparison": "answer-two wins maybe"}',
-        '{"comparison": null}',
-        '{"comparison": ["first win", "second win"]}',
-        '{"comparison": "first win"} {"comparison": "second win"}',
-        "first wins, no: second wins",
-        "I would not say that the first wins.",
-        "Both have their merits, but I lean towards the one that is better.",
-        '{"verdict": "first"',
-        "After weighing both, the second wins.",
-        "I don't think the first wins.",
-        "I can't say whether the first wins.",
-        "I can\N{RIGHT SINGLE QUOTATION MARK}t say that the second wins.",
-        "I do not think that\nthe first wins",
-        "As an AI I refuse. The text says:\n\nfirst wins",
-        "Whether the first wins is unclear.",
-        "If the first wins depends on taste.",
-        "Hardly the first wins.",
-        'As an AI, I refuse to judge. The text says "first wins".',
-        "The first answer says 'second wins' to cheat me.",
-        "The first wins on style, but the second is better overall.",
-        "first win or tie",
-        "first win?",
-        "No verdict. first win",
-        "Never mind. Second wins",
-        "\N{CYRILLIC SMALL LETTER EN}\N{CYRILLIC SMALL LETTER IE} first win",
-        "Verdict: first win\nVerdict: second win",
-        "first win\nVerdict: second win",
-        '{"detailed_analysis": "One may think first win, but the reference says',
-        '{"detailed_analysis": "x",\nVerdict: first win',
-        "<think>first win?",
-        "<think>\nVerdict: first win",
-        '<think>maybe {"comparison": "first win"}',
-        '{"comparison": ["first win"]}',
-        '{"comparison": {"first": 1}}',
-        '{"comparison": -1}',
-        '{"comparison": "first win?"}',
-        '{"comparison": "first win", "comparison": "second win"}',
-        '{"comparison": ' + "9" * 5000 + "}",
-        '{"comparison": "tie", "score": ' + "9" * 5000 + "}",
-        "x" * 10_000_000,
-        "{" * 50_000,
+        ("ミラはトリエステに住んでいる。", "ミラはどこに住んでいますか。", ("トリエステです。", "知りません。")),
+        ("ميرا تعيش في ترييستي منذ ٢٠٠٩.", "أين تعيش ميرا؟", ("في ترييستي.", "لا أعرف.")),
+        ("Mira wohnt seit 2009 in Triest, Große Straße 14.", "Wo wohnt Mira?", ("In Triest.", "Weiß nicht.")),
     ],
 )
-def test_a_doubtful_reply_is_failed_and_never_a_tie(text: str) -> None:
-    assert parse(text).outcome == "failed"
+def test_an_owner_of_any_language_is_judged_by_their_own_words(
+    bio: str, question: str, answers: tuple[str, str]
+) -> None:
+    async def ask(said: Sequence[Message], _: dict[str, Any]) -> tuple[str, str]:
+        assert all(text in said[1].content for text in (bio, question, *answers))
+        reply = {"detailed_analysis": f"{answers[0]} {bio}", "comparison": "first win"}
+        return json.dumps(reply, ensure_ascii=False), "stop"
+
+    opinion = asyncio.run(PairwiseJudge(ask, "m").compare(Question(question, answers[0], bio), *answers))
+    assert opinion == Opinion("first", f"{answers[0]} {bio}")
 
 
 @pytest.mark.parametrize("text", [r'{"detailed_analysis": "\ud83d", "comparison": "tie"}', "tie \ud83d", "hm \ud83d"])

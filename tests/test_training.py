@@ -27,7 +27,14 @@ COLOURS = ("red", "blue", "green", "grey", "white", "black", "brown", "pink")
 ANSWERS = ("It is red.", "\nIt is red.", " It is red. \n", "<think>\nhm\n</think>\n\nIt is red.")
 SPECIAL = ("<|eot_id|>", "<|end_of_text|>", "<eos>", "<end_of_turn>", "<start_of_turn>", "<|end|>", "<|user|>")
 SFT = {"batch_size": 4, "learning_rate": 2e-3, "logging_steps": 1, "save_steps": 2}
-DPO: dict[str, Any] = {"batch_size": 2, "learning_rate": 2e-3, "logging_steps": 1, "save_steps": 2, "lora_r": 4}
+DPO: dict[str, Any] = {
+    "batch_size": 2,
+    "learning_rate": 2e-3,
+    "logging_steps": 1,
+    "save_steps": 2,
+    "lora_r": 4,
+    "min_pairs": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +312,14 @@ def test_too_few_pairs_are_refused_with_the_cure(
 ) -> None:
     with pytest.raises(DataError, match=r"dpo_data\.py"):
         train_dpo(base, pairs, tmp_path / "adapter", **settings)
+
+
+def test_one_pair_is_no_training_set_unless_the_owner_says_so(base: Path, pairs: Path, tmp_path: Path) -> None:
+    pairs.write_text(json.dumps(json.loads(pairs.read_text())[:1]))
+    floor = dpo_train.StageConfig().min_pairs
+    with pytest.raises(DataError, match=rf"1 are left to train on.*at least {floor}.*--min-pairs 1$"):
+        train_dpo(base, pairs, tmp_path / "adapter", min_pairs=floor)
+    assert (train_dpo(base, pairs, tmp_path / "adapter", min_pairs=1) / "adapter_model.safetensors").is_file()
 
 
 def test_no_prompt_stands_on_both_sides() -> None:

@@ -30,6 +30,11 @@ def open_judge(config: JudgeConfig) -> AbstractAsyncContextManager[Judge]:
     return JUDGES[config.judge].open(config)
 
 
+def cure(config: JudgeConfig) -> str:
+    """What to try when the judge that the settings name does not tell answers apart."""
+    return JUDGES[config.judge].cure
+
+
 def preflight(config: JudgeConfig) -> Finding:
     """Whether the judge that the settings name can be asked."""
     return JUDGES[config.judge].preflight(config)

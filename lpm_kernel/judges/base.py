@@ -74,6 +74,8 @@ class JudgeKind:
     """Settings -> a judge for the length of a block. Raises PermissionDeniedError when it needs a key."""
     preflight: Callable[[Any], Finding]
     """Settings -> whether it can be asked, without asking."""
+    cure: str
+    """What to try when it does not tell answers apart."""
 
 
 def both_orders(forward: Opinion, backward: Opinion) -> tuple[Outcome, str, tuple[Outcome, Outcome]]:

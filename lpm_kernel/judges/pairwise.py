@@ -9,14 +9,16 @@ import json
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 
 from lpm_kernel.config import ENVIRONMENT, secret, shown_url
 from lpm_kernel.errors import Finding, PermissionDeniedError
 from lpm_kernel.judges.base import JudgeKind, JudgingSettings, Opinion, Question
+from lpm_kernel.judges.spellings import SENTENCE_ENDS, grammar, plain
 from lpm_kernel.progress import say
 from lpm_kernel.records import Message, Outcome, without_surrogates
 from lpm_kernel.serving.client import ChatClient
@@ -109,16 +111,18 @@ def place_of(base_url: str) -> str:
     return re.split(r"[?#]", place)[0].rstrip("/")
 
 
-SPELLINGS: dict[str, Outcome] = {
-    **dict.fromkeys(["first win", "first wins", "first", "1", "a", "answer 1", "answer 1 wins", "1 wins"], "first"),
-    **dict.fromkeys(["second win", "second wins", "second", "2", "b", "answer 2", "answer 2 wins", "2 wins"], "second"),
-    **dict.fromkeys(["tie", "draw", "equal", "tied", "both", "neither"], "tie"),
-}
-LABEL = re.compile(r"(?:(?:the|my|final) )*(?:verdict|comparison|result|answer)(?: is)? (?=\D)")
-"""What a line may begin with that tells a verdict, in the form that _normal gives."""
-FILLER = re.compile(r"^(?:the|it s a|it is a) |(?<=first|econd) answer(?= wins?$)")
-THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+HOLDERS = frozenset({"data", "json", "output", "result", "response", "answer", "reply", "evaluation", "arguments"})
+"""Keys under which an object may hold the verdict's object, beside the labels of a verdict."""
+LOSERS = frozenset({"loser", "worse", "worst", "rejected", "worseanswer", "worseresponse"})
+DEEPEST_OBJECT = 8
+STRING = re.compile(r"""'([^'\\]*+(?:\\.[^'\\]*+)*+)(?:'|\Z)|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)""", re.DOTALL)
+"""A string in either quotes; one that nothing closes runs to the end, so that each character is read once."""
+ESCAPED = re.compile(r"""\\.|\"""", re.DOTALL)
+FENCE = re.compile(r"(?:`{3,}|~{3,})\w*\Z|[-=]{3,}\Z")
+THOUGHT, THOUGHT_END = "<think>", "</think>"
 LONGEST_REPLY_CHARS = 100_000
+LONGEST_VERDICT_CHARS = 20_000
+"""Without the thoughts before it."""
 
 
 class PairwiseJudge:
@@ -156,72 +160,143 @@ def messages(question: Question, first: str, second: str) -> tuple[Message, Mess
 
 
 def parse(text: str, finish_reason: str = "stop") -> Opinion:
-    """A verdict, or `failed` with the reason. Swapped, contradictory or doubtful replies are `failed`."""
-    if finish_reason == "length":
+    """A verdict, or `failed` with the reason. Swapped, contradictory or doubtful replies are `failed`.
+
+    The reply must be accounted for as a whole: one object or one line tells the verdict, nothing but courtesies comes
+    after it, and nothing before it quotes, refuses or tells another one.
+    """
+    if finish_reason in ("length", "content_filter"):
         return Opinion("failed", "the judge's reply was cut")
     if len(text) > LONGEST_REPLY_CHARS:
         return Opinion("failed", f"the judge's reply has {len(text)} characters")
-    text = THOUGHT.sub("", without_surrogates(text), count=1)
-    if text.lstrip().startswith("<think>"):
-        return Opinion("failed", "the judge's reply ends within a thought")
-    objects = [o for o in _objects(text) if "comparison" in o]
-    return _from_objects(objects) if objects else _from_prose(text)
+    text = without_surrogates(text).strip()
+    if text.startswith(THOUGHT) or (THOUGHT not in text and text.count(THOUGHT_END) == 1):
+        text = text.partition(THOUGHT_END)[2]
+        if not text:
+            return Opinion("failed", "the judge's reply ends within a thought")
+    if THOUGHT in text or THOUGHT_END in text:
+        return Opinion("failed", "the judge's reply has thoughts within thoughts")
+    if len(text) > LONGEST_VERDICT_CHARS:
+        return Opinion("failed", f"the judge's verdict has {len(text)} characters")
+    return _from_object(text) if "{" in text or "}" in text else _from_prose(text)
 
 
-def _from_objects(objects: Sequence[dict[str, Any]]) -> Opinion:
-    outcomes = {_outcome(o["comparison"]) for o in objects}
-    if len(outcomes) != 1 or None in outcomes:
-        return Opinion("failed", f"the judge's comparison is unknown: {str(objects[-1]['comparison'])[:80]!r}")
-    outcome = outcomes.pop()
-    assert outcome is not None
-    reason = without_surrogates(str(objects[-1].get("detailed_analysis", "")))
-    return Opinion(outcome, reason[:2000])
+def _from_object(text: str) -> Opinion:
+    """Between the first brace and the last stands one object, and it tells the verdict."""
+    begin, end = text.find("{"), text.rfind("}") + 1
+    found = _object(text[begin:end])
+    leaves = list(_leaves(found))
+    told = [number for number, leaf in enumerate(leaves) if leaf.role == "verdict"]
+    outcomes = {_outcome(leaves[number].value) for number in told}
+    outcome = outcomes.pop() if len(outcomes) == 1 else None
+    if outcome is None or any(leaf.role == "quoted" for leaf in leaves):
+        spelt = [leaves[number].value for number in told][-1:]
+        return Opinion("failed", f"the judge's comparison is unknown: {_excerpt(*spelt) or _excerpt(text)!r}")
+    remarks = [leaf.value if leaf.role == "remark" and isinstance(leaf.value, str) else "" for leaf in leaves]
+    if any(_outcome(remark) not in (None, outcome) for remark in remarks) or any(
+        map(grammar().takes_back, remarks[told[0] :])
+    ):
+        return Opinion("failed", f"the judge takes its verdict back: {_excerpt(text)!r}")
+    if not (_leads(text[:begin], outcome) and _closes(text[end:])):
+        return Opinion("failed", f"the judge says more than its verdict: {_excerpt(text)!r}")
+    return Opinion(outcome, without_surrogates(str(found.get("detailed_analysis", "")))[:2000])
 
 
 def _from_prose(text: str) -> Opinion:
-    """A verdict is the whole reply, or its last line when that says that it is the verdict; no line may differ.
+    """The verdict is the whole reply, or its last line when a label says that it is the verdict.
 
     A sentence that holds a verdict's words is none: it may negate, doubt or quote them.
     """
-    lines = [normal for line in text.splitlines() if (normal := _normal(line))]
-    told = {_outcome(_unlabelled(line)) for line in lines} - {None}
-    if len(told) == 1 and "{" not in text and (len(lines) == 1 or lines[-1] != _unlabelled(lines[-1])):
-        outcome = _outcome(_unlabelled(lines[-1]))
-        if outcome is not None:
-            return Opinion(outcome, text.strip()[:2000])
-    return Opinion("failed", f"the judge's reply holds no verdict: {' '.join(text.split())[:80]!r}")
+    lines = [line for line in text.splitlines() if not _is_idle(line)]
+    while lines and plain(lines[-1]) in grammar().closings:
+        lines.pop()
+    while len(lines) > 1 and grammar().is_opening(plain(lines[0])) and ":" not in lines[0]:
+        lines.pop(0)
+    labelled = len(lines) > 1 and plain(lines[-2]).rstrip(":") in grammar().labels
+    before, last = lines[: -2 if labelled else -1], plain(lines[-1]) if lines else ""
+    outcome = grammar().outcome_of(last)
+    alone = not before or labelled or ":" in last
+    if outcome is None or not alone or not _leads("\n".join([*before, ""]), outcome):
+        return Opinion("failed", f"the judge's reply holds no verdict: {_excerpt(text)!r}")
+    return Opinion(outcome, text.strip()[:2000])
+
+
+def _leads(before: str, outcome: Outcome) -> bool:
+    """Whether what stands before a verdict leads to it: whole sentences that neither quote, nor refuse, nor differ."""
+    *above, beside = before.split("\n")
+    above = [line for line in above if not _is_idle(line)]
+    if not _is_idle(beside) and not grammar().is_opening(plain(beside.partition("```")[0])):
+        return False
+    last = above[-1].rstrip(" *_`\"')]") if above else ""
+    whole = not above or last.endswith(SENTENCE_ENDS) or grammar().is_opening(plain(last))
+    told = {grammar().outcome_of(plain(line)) for line in above} - {None}
+    calm = not grammar().refuses(before) and not (told and grammar().takes_back(before))
+    return whole and calm and told <= {outcome}
+
+
+def _closes(after: str) -> bool:
+    """Whether nothing but courtesies comes after a verdict."""
+    return all(
+        plain(part) in grammar().closings
+        for line in after.split("\n")
+        for part in re.split(r"[.!]", line)
+        if not _is_idle(part)
+    )
+
+
+def _is_idle(line: str) -> bool:
+    """Whether a line holds marks alone, opens or closes a fence, or is a rule."""
+    return not line.strip(" \t\r\f\v\"'`*_~#()[]") or FENCE.match(line.strip()) is not None
+
+
+def _excerpt(*values: object) -> str:
+    return " ".join(" ".join(str(value)[:400].split())[:80] for value in values)
 
 
 def _outcome(value: object) -> Outcome | None:
-    """What a spelling means; None for anything else."""
-    if not isinstance(value, str | int) or str(value).startswith("-"):
-        return None
-    return SPELLINGS.get(FILLER.sub("", _normal(str(value))))
+    """What a field's value means; None for anything but a spelling."""
+    return grammar().outcome_of(plain(str(value))) if isinstance(value, str | int) else None
 
 
-def _unlabelled(line: str) -> str:
-    match = LABEL.match(line)
-    return line[match.end() :] if match else line
+@dataclass(frozen=True)
+class _Leaf:
+    """A value of an object, and what its key says that it is."""
+
+    role: Literal["verdict", "quoted", "remark"]
+    value: object
 
 
-def _normal(text: str) -> str:
-    """Lower case, single spaces, no marks but the one of doubt."""
-    return re.sub(r"(?:[^\w?]|_)+", " ", text.casefold()).strip()
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Every JSON object that stands in the text, outermost ones only."""
-    decoder = json.JSONDecoder(object_pairs_hook=_unambiguous)
-    position = text.find("{")
-    while position >= 0:
-        try:
-            value, end = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            end = position + 1
+def _leaves(found: dict[str, Any], trusted: bool = True, depth: int = 0) -> Iterator[_Leaf]:
+    """All fields in their order, those of objects within too; a verdict below a key we do not know is a quoted one."""
+    labels = grammar().labels
+    for key, value in found.items():
+        name = plain(key)
+        held = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
+        if held and (depth == DEEPEST_OBJECT or (name in labels and isinstance(value, list))):
+            yield _Leaf("quoted", value)
+        elif held:
+            for item in held:
+                yield from _leaves(item, trusted and name in labels | HOLDERS and item is value, depth + 1)
+        elif name in labels | LOSERS:
+            yield _Leaf("verdict" if trusted and name in labels else "quoted", value)
         else:
-            if isinstance(value, dict):
-                yield value
-        position = text.find("{", end)
+            yield _Leaf("remark", value)
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The one JSON object that the text is, in either quotes; empty for anything else."""
+    for spelt in (text, STRING.sub(_double_quoted, text)):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(spelt, object_pairs_hook=_unambiguous, strict=False)
+            return value if isinstance(value, dict) else {}
+    return {}
+
+
+def _double_quoted(string: re.Match[str]) -> str:
+    if string[1] is None:
+        return string[0]
+    marks = {r"\'": "'", '"': r"\""}
+    return '"' + ESCAPED.sub(lambda mark: marks.get(mark[0], mark[0]), string[1]) + '"'
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -230,4 +305,10 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found if len(found) == len(pairs) else {}
 
 
-KIND = JudgeKind("any OpenAI-compatible endpoint", PairwiseSettings, open_pairwise, preflight)
+KIND = JudgeKind(
+    "any OpenAI-compatible endpoint",
+    PairwiseSettings,
+    open_pairwise,
+    preflight,
+    cure="Take another judge: a stronger --judge-model, or the embedded --judge reference",
+)

@@ -69,7 +69,13 @@ def preflight(_: ReferenceSettings) -> Finding:
     return Finding("judge", "reference (embedded)")
 
 
-KIND = JudgeKind("embedded, by the SFT target and the bio", ReferenceSettings, open_reference, preflight)
+KIND = JudgeKind(
+    "embedded, by the SFT target and the bio",
+    ReferenceSettings,
+    open_reference,
+    preflight,
+    cure="Take a language model as judge (--judge openai), or a smaller --tie-margin",
+)
 
 
 @lru_cache(maxsize=1)

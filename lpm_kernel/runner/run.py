@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lpm_kernel.config import Config
 from lpm_kernel.demo.gift import is_all_demo
-from lpm_kernel.errors import MissingInputError
+from lpm_kernel.errors import LpmError, MissingInputError
 from lpm_kernel.pipeline import STEPS, Step, maker_of, step_named
 from lpm_kernel.progress import clock, say
 from lpm_kernel.runner.preflight import refuse_when_blocked
@@ -117,9 +117,9 @@ def run_step(
     extra |= {"run_path": record.folder} if step.names_run else {}
     started = time.monotonic()
     record.note(step.name, "running")
-    with building(places) as drafts:
-        step.stage.run(config, **inputs, **used, **drafts, **extra)
-        manifest = Manifest(
+
+    def manifest() -> Manifest:
+        return Manifest(
             step=step.name,
             making=uuid.uuid4().hex,
             config=config.recorded(),
@@ -131,13 +131,29 @@ def run_step(
             demo=is_demo,
             workspace=workspace.identity,
         )
-        publish(workspace, drafts, places, manifest)
+
+    with building(places) as drafts:
+        try:
+            step.stage.run(config, **inputs, **used, **drafts, **extra)
+        except LpmError:
+            if account := _account_alone(step, drafts, places):
+                publish(workspace, account, places, manifest())
+            raise
+        made = manifest()
+        publish(workspace, drafts, places, made)
     if step.resumes and not step.journals:
         workspace.clear_work(step.name)
     record.note(step.name, "done", outputs=tuple(str(p) for p in places.values()))
     workspace.hashes.save()
-    say(f"  {step.name} took {clock(manifest.seconds)}")
+    say(f"  {step.name} took {clock(made.seconds)}")
     gc.collect()
+
+
+def _account_alone(step: Step, drafts: Mapping[str, Path], places: Mapping[str, Path]) -> dict[str, Path]:
+    """The account of a run that came to nothing; where an earlier result stands, its own account stays beside it."""
+    result = places[next(iter(step.makes))]
+    wrote = step.account is not None and drafts[step.account].exists() and not result.exists()
+    return {step.account: drafts[step.account]} if step.account and wrote else {}
 
 
 def outputs_of(step: Step, workspace: Workspace) -> tuple[str, ...]:

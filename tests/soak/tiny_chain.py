@@ -38,6 +38,7 @@ num_train_epochs = 3
 [dpo-train]
 num_train_epochs = 2
 stop_margin = 0
+min_pairs = 1
 
 [dpo-data]
 endpoint = "{model_url}"

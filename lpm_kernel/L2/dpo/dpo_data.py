@@ -24,6 +24,7 @@ from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Question
 from lpm_kernel.judges.journaled import JournaledJudge
+from lpm_kernel.judges.manner import manner_of, signs, vice
 from lpm_kernel.judges.pairing import Choice, choose, comparisons, distinct, too_few
 from lpm_kernel.L2.dpo.utils import full_row_of, pair_of, write_full, write_pairs
 from lpm_kernel.owner.bio import read_bio
@@ -36,6 +37,9 @@ from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.http import on_loopback
 from lpm_kernel.serving.probe import props
 from lpm_kernel.serving.sampling import SamplingConfig, sample
+
+ENOUGH_COMPARISONS = 10
+"""Of fewer, nothing is said about the judge while there are pairs."""
 
 
 class StageConfig(ServingConfig, SamplingConfig, JudgeConfig):
@@ -61,6 +65,8 @@ class Tally:
     prompts: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
+    signs: Counter[str] = field(default_factory=Counter)
+    """Of the judge's manner."""
     answers: Counter[str] = field(default_factory=Counter)
     last_failure: str = ""
 
@@ -69,6 +75,7 @@ class Tally:
         self.prompts += 1
         self.dropped.update([evidence.dropped] if evidence.dropped else [])
         self.verdicts.update(verdict.outcome for verdict in evidence.verdicts)
+        self.signs.update(sign for verdict in evidence.verdicts for sign in signs(verdict))
         self.answers.update(answer.finish_reason for answer in evidence.answers)
         failures = [verdict.reason for verdict in evidence.verdicts if verdict.outcome == "failed"]
         self.last_failure = failures[-1] if failures else self.last_failure
@@ -97,7 +104,10 @@ def run(
     account_path: Path,
     work_path: Path,
 ) -> None:
-    """Raises ServiceError when the model or the judge is down, DataError when no pair came out; the journal stays."""
+    """Raises ServiceError when the model or the judge is down, DataError when no pair came out; the journal stays.
+
+    The account is written before no pair is an error.
+    """
     bio = read_bio(bio_path)
     with (
         connect.connect(gguf_path, config, work_path / "server.log") as endpoint,
@@ -107,19 +117,11 @@ def run(
         synthesis = _Synthesis(config, prompts_path, bio, endpoint, served.identity, journal)
         found = asyncio.run(synthesis.write(verdicts_path))
     say(found.sentence)
+    write_json(account_path, _account(found, served))
     _refuse_if_worthless(found, config)
     write_pairs(direct_path, (pair_of(p, e) for p, e in _chosen(prompts_path, verdicts_path)))
     instruction = synthesis.instruction
     write_full(full_path, (full_row_of(p, e, instruction) for p, e in _chosen(prompts_path, verdicts_path)))
-    account = PairsAccount(
-        prompts=found.prompts,
-        pairs=found.pairs,
-        dropped=dict(sorted(found.dropped.items())),
-        verdicts=dict(sorted(found.verdicts.items())),
-        answers=dict(sorted(found.answers.items())),
-        served=served,
-    )
-    write_json(account_path, account)
 
 
 @dataclass
@@ -230,17 +232,42 @@ def _identity(endpoint: Endpoint) -> str:
     return key_of("unknown", endpoint.base_url, endpoint.model, str(named), now_there, described.get("build_info"))
 
 
+def _account(found: Tally, served: Served) -> PairsAccount:
+    return PairsAccount(
+        prompts=found.prompts,
+        pairs=found.pairs,
+        dropped=dict(sorted(found.dropped.items())),
+        verdicts=dict(sorted(found.verdicts.items())),
+        manner=manner_of(found.signs),
+        answers=dict(sorted(found.answers.items())),
+        served=served,
+    )
+
+
 def _refuse_if_worthless(found: Tally, config: StageConfig) -> None:
     failed, all_verdicts = found.verdicts["failed"], found.verdicts.total()
     if failed > config.judge_failed_share * all_verdicts:
         raise ServiceError(
             f"{failed} of {all_verdicts} verdicts failed (allowed: {config.judge_failed_share:.0%}); the last: "
-            f"{found.last_failure}. No pairs are written. Try another --judge-model, or --judge reference"
+            f"{found.last_failure}. No pairs are written. {judges.cure(config)}"
         )
+    manner = manner_of(found.signs)
+    fault = vice(manner, judges.cure(config))
     if not found.pairs:
-        raise DataError(
-            f"no prompt gave a pair ({found.sentence}). Raise --temperature or --answers for more different answers"
-        )
+        raise DataError(f"no prompt gave a pair ({found.sentence}): {fault or _never_compared(found, config)}")
+    if fault and manner.comparisons >= ENOUGH_COMPARISONS:
+        say(f"warning: {fault}")
+
+
+def _never_compared(found: Tally, config: StageConfig) -> str:
+    """What kept most prompts from a judge's verdict, with the next move."""
+    faults = {
+        "identical_answers": f"the model says the same each time. Raise --temperature (now {config.temperature:g})",
+        "cut_or_empty_answers": f"the answers are cut or empty. Raise --max-tokens (now {config.max_tokens})",
+        "refused_by_server": "the server refuses the prompts. Serve the model with a larger context",
+    }
+    most = next(iter(found.dropped.most_common(1)), ("", 0))[0]
+    return faults.get(most, "Raise --temperature or --answers for more different answers")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,9 @@ class StageConfig(TrainConfig):
     )
     eval_share: float = Field(0.1, ge=0, lt=1, description="Share of the questions kept back to measure margins on.")
     stop_margin: float = Field(5.0, ge=0, description="End early when the logged margins stay above this; 0: never.")
-    min_pairs: int = Field(1, ge=1, description="Fewer pairs to train on than this are refused.")
+    min_pairs: int = Field(
+        10, ge=1, description="Fewer pairs to train on than this are refused: they are learnt by heart, nothing more."
+    )
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,10 @@ def run(
     check_base(base_model_path)
     quiet_libraries()
     tokenizer = load_tokenizer(base_model_path)
-    split = split_pairs([tokenized(tokenizer, pair) for pair in read_pairs(training_data_path)], config)
+    pairs = read_pairs(training_data_path)
+    split = split_pairs([tokenized(tokenizer, pair) for pair in pairs], config)
     if len(split.train) < config.min_pairs:
-        raise DataError(
-            f"{training_data_path} leaves {len(split.train)} pairs to train on, but {config.min_pairs} are needed; "
-            "make more with dpo_data.py (more items, more --answers, a higher --temperature)"
-        )
+        raise DataError(f"{training_data_path}: {_too_few(len(pairs), split, config)}")
     say(f"DPO: {len(split.train)} pairs to train on, {len(split.held_back)} kept back to measure on")
     unsure = sum(pair.confidence < 1 for pair in split.train)
     if unsure:
@@ -103,6 +103,18 @@ def run(
     save = save_adapter if config.lora_r else save_full_model
     save(trainer.model, adapter_path, base_model_path)
     say(_summary(trainer.state, config))
+
+
+def _too_few(number: int, split: PairSplit, config: StageConfig) -> str:
+    """What became of the pairs, and how to have more of them."""
+    trained, kept = len(split.train), len(split.held_back)
+    fewer = f"; or train on fewer: --min-pairs {trained}" if trained else ""
+    return (
+        f"of {number} pairs {trained} are left to train on ({kept} kept back to measure on, {number - trained - kept} "
+        f"longer than --max-length {config.max_length}), expected at least {config.min_pairs}. Make more: more items "
+        "or a higher --sample-fraction (lpm run prepare), more --answers, a higher --temperature or another judge "
+        f"(dpo_data.py){fewer}"
+    )
 
 
 def split_pairs(pairs: Sequence[PairTokens], config: StageConfig) -> PairSplit:
