@@ -35,7 +35,6 @@ from lpm_kernel.models.folder import (
     copy_files,
     read_model_config,
     read_model_object,
-    weight_shards,
 )
 from lpm_kernel.models.merge_report import LargestUpdate, MergeReport, UpdateRetained
 from lpm_kernel.models.rounding import Survival, round_once
@@ -43,9 +42,10 @@ from lpm_kernel.models.weights import (
     DTYPES,
     Weight,
     blocks,
-    list_weights,
     open_shard,
     plan_shards,
+    read_weights,
+    require_finite,
     with_dtype,
     write_block,
     write_header,
@@ -124,14 +124,9 @@ def run(config: StageConfig, *, base_model_path: Path, lora_adapter_path: Path, 
 def _matching_updates(base_model_path: Path, adapter_path: Path) -> dict[str, Update]:
     """The adapter's updates under the base's names; raises DataError when they do not belong together."""
     config = read_model_config(base_model_path)
-    if "quantization_config" in config:
-        raise DataError(
-            f"{base_model_path}/config.json: quantization_config, so the weights are rounded already; "
-            "merge into the model's bfloat16, float16 or float32 release"
-        )
     updates = read_adapter(adapter_path)
     _check_record(base_model_path, adapter_path)
-    shapes = {weight.name: weight.shape for weight in list_weights(weight_shards(base_model_path))}
+    shapes = {weight.name: weight.shape for weight in read_weights(base_model_path)}
     matched = match_base(updates, shapes)
     tied = [name for name in matched if any(f".{part}" in f".{name}" for part in TIED)]
     if tied and config.get("tie_word_embeddings", True):
@@ -158,7 +153,7 @@ def _check_record(base_model_path: Path, adapter_path: Path) -> None:
 def _write_model(config: StageConfig, source_path: Path, updates: Mapping[str, Update], output_path: Path) -> None:
     """Weights, configuration, report; config.json comes last, so that a killed merge looks like no model."""
     start = time.monotonic()
-    weights = list_weights(weight_shards(source_path))
+    weights = read_weights(source_path)
     main = _main_dtype(weights)
     target, reason = _choose(config.dtype, main, bool(updates))
     merge = Merge(updates, main, target)
@@ -230,13 +225,15 @@ def _stored_blocks(
         raise DataError(f"the adapter changes {weight.name}, which is {weight.dtype}; use an unquantised base model")
     squares, delta_squares = 0.0, 0.0
     for start, block in source:
+        if weight.dtype in DTYPES:
+            require_finite(weight, block)
         if not update and stored == weight.dtype:
             yield block
             continue
         before = block.double()
         merged = update.apply(before, start) if update else before
         rounded = round_once(merged, getattr(torch, DTYPES[stored]))
-        _check_finite(weight.name, merged, rounded, bool(update), DTYPES[stored])
+        _check_finite(weight.name, merged, rounded, DTYPES[stored])
         if update:
             merge.survival.add(before, merged, rounded.double())
             squares += float(before.flatten() @ before.flatten())
@@ -246,15 +243,14 @@ def _stored_blocks(
         merge.largest = max(merge.largest, (math.sqrt(delta_squares / squares), weight.name))
 
 
-def _check_finite(name: str, merged: "torch.Tensor", rounded: "torch.Tensor", is_update: bool, dtype: str) -> None:
+def _check_finite(name: str, merged: "torch.Tensor", rounded: "torch.Tensor", dtype: str) -> None:
     """Raise DataError for NaN or infinity in the sum, OutOfRangeError for a weight too large for the dtype."""
     if rounded.isfinite().all():
         return
-    if is_update and not merged.isfinite().all():
+    if not merged.isfinite().all():
         raise DataError(f"{name} is not finite after the sum; the adapter's training diverged: train it again")
-    if (merged.isfinite() & ~rounded.isfinite()).any():
-        largest = float(merged[merged.isfinite()].abs().max())
-        raise OutOfRangeError(f"{name} holds {largest:.3g}, beyond {dtype}; give --dtype float32 or bfloat16")
+    largest = float(merged.abs().max())
+    raise OutOfRangeError(f"{name} holds {largest:.3g}, beyond {dtype}; give --dtype float32 or bfloat16")
 
 
 def _report(merge: Merge, weights: list[Weight], reason: str, seconds: float) -> MergeReport:
