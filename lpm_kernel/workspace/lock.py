@@ -29,6 +29,7 @@ def lock(workspace: Workspace) -> Iterator[None]:
         file.flush()
         for leftover in workspace.root.glob(f"**/{TEMPORARY}*"):
             remove(leftover)
+        workspace.hashes.believe_no_earlier()
         workspace.identify()
         yield
 

@@ -4,6 +4,8 @@ A folder carries it inside, as `manifest.json`; a file beside it, as `<name>.man
 """
 
 import json
+import os
+import re
 import time
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -13,11 +15,12 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from lpm_kernel.errors import DataError, MissingInputError
-from lpm_kernel.files import file_sha256, key_of, read_object, write_atomically
+from lpm_kernel.files import file_sha256, key_of, read_object, stamp_of, write_atomically
 from lpm_kernel.records import Record
 
 MANIFEST = "manifest.json"
 MANIFEST_SUFFIX = f".{MANIFEST}"
+SHA256 = re.compile("[0-9a-f]{64}")
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -50,13 +53,20 @@ class Manifest(Record):
 
 
 class ContentHashes:
-    """SHA-256 of files, kept with size, time and inode so that what did not change is not read again."""
+    """SHA-256 of files. What an earlier command read is believed where a command only looks, as long as the file's
+    size, times and inode stay; a command that writes or serves reads each file itself, once.
+    """
 
     def __init__(self, cache_path: Path) -> None:
         self._cache_path = cache_path
-        self._known: dict[str, list[Any]] = {}
+        self._now: dict[str, list[object]] = {}
+        self._earlier: dict[str, Any] = {}
         with suppress(MissingInputError, DataError):  # a torn cache costs time, not truth
-            self._known = read_object(cache_path, "")
+            self._earlier = read_object(cache_path, "")
+
+    def believe_no_earlier(self) -> None:
+        """Forget what earlier commands read."""
+        self._earlier = {}
 
     def digest(self, path: Path) -> str:
         """Over a file, or all files of a folder but its manifest."""
@@ -67,18 +77,16 @@ class ContentHashes:
         return {name: self._of_file(file) for name, file in files_of(path).items()}
 
     def _of_file(self, path: Path) -> str:
-        stat = path.stat()
-        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        known = self._known.get(str(path))
-        if known and known[:3] == stamp:
-            return str(known[3])
-        digest = file_sha256(path)
-        self._known[str(path)] = [*stamp, digest]
-        return digest
+        entry = [*stamp_of(path), ""]
+        known = self._earlier.get(str(path))
+        believed = isinstance(known, list) and known[:-1] == entry[:-1] and SHA256.fullmatch(str(known[-1]))
+        entry[-1] = known[-1] if believed else file_sha256(path)
+        self._now[str(path)] = entry
+        return str(entry[-1])
 
     def save(self) -> None:
         """Keep them for the next command; needs the lock."""
-        live = {name: stamp for name, stamp in self._known.items() if Path(name).exists()}
+        live = {name: entry for name, entry in (self._earlier | self._now).items() if os.path.exists(name)}
         write_atomically(self._cache_path, json.dumps(live))
 
 
@@ -97,11 +105,28 @@ def manifest_path(path: Path) -> Path:
 
 def fitting_manifest(path: Path, hashes: ContentHashes) -> Manifest | None:
     """The artifact's manifest when it fits the content, else None."""
+    manifest = _read_manifest(path)
+    return manifest if manifest and path.exists() and hashes.of_files(path) == manifest.files else None
+
+
+def misfit(path: Path, hashes: ContentHashes) -> str:
+    """What is wrong with an artifact that carries a manifest; empty when it fits, or where there is none."""
+    if not manifest_path(path).exists() or fitting_manifest(path, hashes):
+        return ""
+    manifest = _read_manifest(path)
+    if manifest is None:
+        return f"{manifest_path(path)} is damaged, so {path.name} counts as not made by us"
+    found = hashes.of_files(path)
+    changed = sorted(n for n in found.keys() | manifest.files.keys() if found.get(n) != manifest.files.get(n))
+    return f"{path / changed[0] if changed[0] else path} changed since {manifest.step} made it"
+
+
+def _read_manifest(path: Path) -> Manifest | None:
+    """None for a manifest that is absent, torn or foreign: what it says of is not ours."""
     try:
-        manifest = Manifest.model_validate_json(manifest_path(path).read_bytes())
+        return Manifest.model_validate_json(manifest_path(path).read_bytes())
     except (OSError, ValidationError):
-        return None  # absent, torn or foreign: not ours
-    return manifest if path.exists() and hashes.of_files(path) == manifest.files else None
+        return None
 
 
 def now() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lpm_kernel.errors import UsageError
 from lpm_kernel.files import make_folder, remove, write_atomically
-from lpm_kernel.workspace.manifest import ContentHashes, Manifest, fitting_manifest
+from lpm_kernel.workspace.manifest import ContentHashes, Manifest, fitting_manifest, misfit
 
 ARTIFACTS: dict[str, tuple[str, ...]] = {
     "merged.json": ("L2/data/merged.json", "data/merged.json"),
@@ -118,16 +118,20 @@ class Workspace:
 
     @cached_property
     def hashes(self) -> ContentHashes:
-        """Of files that did not change since they were read."""
+        """Of the files below the root."""
         return ContentHashes(self.runs_path / "hashes.json")
 
     def digest(self, path: Path) -> str:
-        """Hash of an artifact's content; a file that did not change since is not read again."""
+        """Hash of an artifact's content."""
         return self.hashes.digest(path)
 
     def manifest(self, path: Path) -> Manifest | None:
         """The artifact's manifest when it fits the content, else None."""
         return fitting_manifest(path, self.hashes)
+
+    def misfit(self, path: Path) -> str:
+        """What is wrong with an artifact that carries a manifest; empty when it fits, or where there is none."""
+        return misfit(path, self.hashes)
 
     def is_ours(self, path: Path) -> bool:
         """Whether a run in this workspace made the artifact as it is now; all else is the owner's."""
