@@ -94,7 +94,8 @@ def recording(workspace: Workspace, configs: Mapping[str, Config], demo: bool) -
 def latest_status(workspace: Workspace) -> RunStatus:
     """The latest run's status, empty when there was none; what was running when its process died has failed."""
     try:
-        run = (workspace.runs_path / "latest").read_text(encoding="utf-8").strip()
+        latest = workspace.runs_path / "latest"
+        run = latest.read_text(encoding="utf-8").strip() if latest.is_file() else ""
         path = workspace.runs_path / run / "status.json"
         status = read_record(path, RunStatus)
     except (OSError, UnicodeDecodeError, MissingInputError):

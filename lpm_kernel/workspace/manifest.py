@@ -123,8 +123,9 @@ def misfit(path: Path, hashes: ContentHashes) -> str:
 
 def _read_manifest(path: Path) -> Manifest | None:
     """None for a manifest that is absent, torn or foreign: what it says of is not ours."""
+    record = manifest_path(path)
     try:
-        return Manifest.model_validate_json(manifest_path(path).read_bytes())
+        return Manifest.model_validate_json(record.read_bytes()) if record.is_file() else None
     except (OSError, ValidationError):
         return None
 
