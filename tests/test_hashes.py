@@ -163,6 +163,17 @@ def test_what_has_a_damaged_manifest_is_not_ours_and_is_kept(artifact: str, name
     assert chain.place(artifact).with_name(f"{chain.place(artifact).name}.kept-1").exists()
 
 
+def test_any_flipped_bit_of_a_manifest_is_noticed(chain: Workspace) -> None:
+    path = manifest_path(chain.place("adapter"))
+    raw = path.read_bytes()
+    for at in range(len(raw)):
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+        if raw[at : at + 1].strip():
+            assert chain.manifest(chain.place("adapter")) is None, raw[at - 20 : at + 20]
+    path.write_bytes(raw)
+    assert chain.manifest(chain.place("adapter"))
+
+
 @pytest.mark.parametrize("name", RUBBISH)
 def test_a_damaged_status_is_told_and_set_aside(
     name: str, workspace: Workspace, caplog: pytest.LogCaptureFixture

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -44,6 +45,12 @@ class Manifest(Record):
     """Made of nothing but the demo's own data and base model."""
     workspace: str = ""
     """Identity of the workspace that it was made in; unknown for what an early version made."""
+    seal: str = ""
+    """SHA-256 over all other fields as they were written, by which a damaged manifest is known; an early one has none."""
+
+    def sealed(self) -> "Manifest":
+        """With its seal, ready to be written."""
+        return self.model_copy(update={"seal": _seal_of(self.model_dump(mode="json"))})
 
     @property
     def begun_at(self) -> str:
@@ -123,11 +130,16 @@ def misfit(path: Path, hashes: ContentHashes) -> str:
 
 def _read_manifest(path: Path) -> Manifest | None:
     """None for a manifest that is absent, torn or foreign: what it says of is not ours."""
-    record = manifest_path(path)
     try:
-        return Manifest.model_validate_json(record.read_bytes()) if record.is_file() else None
-    except (OSError, ValidationError):
+        written = read_object(manifest_path(path), "")
+        manifest = Manifest.model_validate(written)
+    except (MissingInputError, DataError, OSError, ValidationError):
         return None
+    return manifest if manifest.seal in ("", _seal_of(written)) else None
+
+
+def _seal_of(fields: Mapping[str, Any]) -> str:
+    return key_of({name: value for name, value in fields.items() if name != "seal"})
 
 
 def now() -> str:
