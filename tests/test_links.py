@@ -20,6 +20,7 @@ FOLDERS = (
     *("runs", "runs/work", "runs/work/serve", "runs/work/sft-train", "runs/work/sft-train/checkpoint-2"),
 )
 FILES = (".lock", "runs/work/serve/server.log", "runs/work/dpo-data/journal.sqlite", "runs/work/dpo-data/.own")
+ITEMS_MANIFEST = "L2/data/dpo/items.jsonl.manifest.json"
 MINE = "12 of my own words"
 
 
@@ -120,7 +121,7 @@ def test_the_demo_writes_no_base_model_through_a_link(workspace: Workspace, outs
     assert everything(outside) == {"mine.txt": MINE}
 
 
-@pytest.mark.parametrize("name", ["runs/latest", "L2/data/dpo/items.jsonl.manifest.json", "runs/hashes.json", "demo.json"])
+@pytest.mark.parametrize("name", ["runs/latest", "runs/hashes.json", "demo.json", ITEMS_MANIFEST])
 def test_a_pipe_in_the_place_of_a_record_is_no_record_and_nobody_waits_on_it(name: str, workspace: Workspace) -> None:
     path = workspace.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,4 +134,3 @@ def test_a_pipe_in_the_place_of_a_record_is_no_record_and_nobody_waits_on_it(nam
     assert bool(workspace.misfit(items)) is manifest_path(items).exists()
     with suppress(LpmError):
         workspace.hashes.save()
-

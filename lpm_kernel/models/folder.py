@@ -97,12 +97,13 @@ def weight_shards(model_path: Path) -> list[Path]:
         )
     if missing:
         raise MissingInputError(f"{model_path} lacks {', '.join(missing)}; fetch or make the model again")
-    others = [WEIGHTS] if index_path.is_file() else [path.name for path in model_path.glob("model*.safetensors")]
+    beside = INDEX if index_path.is_file() else WEIGHTS
+    others = [WEIGHTS] if beside == INDEX else [path.name for path in model_path.glob("model*.safetensors")]
     unlisted = sorted(name for name in others if name not in named and (model_path / name).is_file())
     if unlisted:
         raise DataError(
-            f"{model_path} holds {unlisted[0]} beside {INDEX if index_path.is_file() else WEIGHTS}: training and export "
-            "would read different weights; move the one that does not belong to the model out of the folder"
+            f"{model_path} holds {unlisted[0]} beside {beside}: training and export would read "
+            "different weights; move the one that does not belong to the model out of the folder"
         )
     return [model_path / name for name in named]
 

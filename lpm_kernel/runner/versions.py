@@ -85,7 +85,9 @@ def gguf_of(workspace: Workspace, name: str) -> Path:
     if path is None:
         raise MissingInputError(f"{workspace.place(ARTIFACTS[name])} is not there; run lpm pipeline, or name a version")
     if wrong := workspace.misfit(path):
-        raise DataError(f"{wrong}; make it again: lpm pipeline, or to serve it as it is: lpm serve --model {quote(str(path))}")
+        raise DataError(
+            f"{wrong}; make it again: lpm pipeline, or to serve it as it is: lpm serve --model {quote(str(path))}"
+        )
     return path
 
 

@@ -46,7 +46,7 @@ class Manifest(Record):
     workspace: str = ""
     """Identity of the workspace that it was made in; unknown for what an early version made."""
     seal: str = ""
-    """SHA-256 over all other fields as they were written, by which a damaged manifest is known; an early one has none."""
+    """SHA-256 over all other fields as they were written: by it a damaged manifest is known. An early one has none."""
 
     def sealed(self) -> "Manifest":
         """With its seal, ready to be written."""
@@ -93,7 +93,8 @@ class ContentHashes:
 
     def save(self) -> None:
         """Keep them for the next command; needs the lock."""
-        live = {name: entry for name, entry in (self._earlier | self._now).items() if os.path.exists(name)}
+        known = (self._earlier | self._now).items()
+        live = {name: entry for name, entry in known if os.path.exists(name)}  # noqa: PTH110 - Path's fails on long names
         write_atomically(self._cache_path, json.dumps(live))
 
 

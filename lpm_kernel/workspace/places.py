@@ -116,7 +116,9 @@ class Workspace:
         """
         made = [self.place(name).parent for name in ARTIFACTS if name not in GIVEN]
         folders = {*made, self.versions_path, self.comparison_path("", "").parent, self.settings_path.parent}
-        for folder in sorted({parent for path in (*folders, self.runs_path / "work") for parent in (path, *path.parents)}):
+        for folder in sorted(
+            {parent for path in (*folders, self.runs_path / "work") for parent in (path, *path.parents)}
+        ):
             if folder.is_relative_to(self.root) and folder != self.root:
                 self.refuse_link(folder)
         for entry in (self.runs_path / "work").rglob("*"):

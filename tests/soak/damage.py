@@ -185,7 +185,9 @@ def rebuild(soak: Soak, damage: Damage, pristine: Path, expected: dict[str, dict
         code = process.wait(LONGEST_RUN_S)
     told = soak.place.screen_path.read_text(encoding="utf-8", errors="replace")
     soak.hold("lpm pipeline ends in a sentence", damage, told if code not in SYSEXITS or "Traceback" in told else "")
-    soak.rebuilds["made whole" if code == 0 else f"refused with {code}: {soak.place.screen_end().splitlines()[-1]}"] += 1
+    soak.rebuilds[
+        "made whole" if code == 0 else f"refused with {code}: {soak.place.screen_end().splitlines()[-1]}"
+    ] += 1
     if code == 0:
         given = damage.path.parent.name == "tiny" or damage.path.name in ("merged.json", "global_bio.md", "lpm.toml")
         found = fingerprint(soak.place)
