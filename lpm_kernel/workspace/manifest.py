@@ -84,12 +84,17 @@ class ContentHashes:
         return {name: self._of_file(file) for name, file in files_of(path).items()}
 
     def _of_file(self, path: Path) -> str:
-        entry = [*stamp_of(path), ""]
-        known = self._earlier.get(str(path))
-        believed = isinstance(known, list) and known[:-1] == entry[:-1] and SHA256.fullmatch(str(known[-1]))
-        entry[-1] = known[-1] if believed else file_sha256(path)
-        self._now[str(path)] = entry
-        return str(entry[-1])
+        stamp = list(stamp_of(path))
+        digest = self._believed(path, stamp) or file_sha256(path)
+        self._now[str(path)] = [*stamp, digest]
+        return digest
+
+    def _believed(self, path: Path, stamp: list[int]) -> str:
+        """What an earlier command read, when the stamp is still the same; else empty."""
+        match self._earlier.get(str(path)):
+            case [*earlier, str(digest)] if earlier == stamp and SHA256.fullmatch(digest):
+                return digest
+        return ""
 
     def save(self) -> None:
         """Keep them for the next command; needs the lock."""
