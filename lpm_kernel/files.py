@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,11 +12,19 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lpm_kernel.errors import DataError, MissingInputError, from_os_error
+from lpm_kernel.progress import progress
 
 TEMPORARY = ".lpm-tmp-"
 """Beginning of the names under which something is built; the next run sweeps what a killed one left."""
 
 R = TypeVar("R", bound=BaseModel)
+
+SLOW_BYTES, CHUNK_BYTES = 1 << 30, 1 << 24
+"""From this size on, hashing takes more than a second or so and shows its progress, a chunk at a time."""
+TICK_NS = 20_000_000
+"""Two changes within one tick of the kernel's clock leave one ctime, so a younger file is read again."""
+_read: dict[tuple[int, ...], str] = {}
+"""Stamp -> SHA-256 of what this process has read."""
 
 # Hashes, all SHA-256 in hex ---------------------------------------------------------------------------------------
 
@@ -27,9 +36,36 @@ def key_of(*parts: object) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Over a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Over a file's bytes, which are read once a process as long as its stamp stays."""
+    stamp = stamp_of(path)
+    if stamp not in _read:
+        settled = time.time_ns() - stamp[-1] > TICK_NS
+        digest = _read_sha256(path, size=stamp[2])
+        if not settled:
+            return digest
+        _read[stamp] = digest
+    return _read[stamp]
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """Device, inode, size in bytes, mtime and ctime in ns: what a change of the content changes.
+
+    The mtime can be set back, the ctime cannot.
+    """
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _read_sha256(path: Path, size: int) -> str:
+    if size < SLOW_BYTES:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file, progress(f"reading {path.name}, MB", size >> 20) as shown:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            shown.advance(len(chunk) >> 20)
+    return digest.hexdigest()
 
 
 # On the disk for good ---------------------------------------------------------------------------------------------

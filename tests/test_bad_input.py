@@ -174,6 +174,9 @@ CASES = {
     "misspelt table": Case(settings("[dpo-trian]\n"), ("status",), 78, "did you mean 'dpo-train'"),
     "misspelt key": Case(settings("[dpo-train]\nlora_rr = 1\n"), ("status",), 78, "did you mean 'lora_r'"),
     "misspelt variable": Case(nothing, ("status",), 78, "LPM_DPO_TRAIN_BETA", {"LPM_DPO_TRAIN_BTA": "1"}),
+    "a link out": Case(
+        lambda w: (w.root / "runs").symlink_to("/"), ("run", "prepare"), 73, "runs is a link out of the workspace"
+    ),
     "path that is not there": Case(
         nothing,
         ("run", "merge", "--base_model_path", "a", "--lora_adapter_path", "b", "--output_model_path", "c"),

@@ -24,8 +24,7 @@ from lpm_kernel.export.trained_answers import render_prompt
 from lpm_kernel.files import write_jsonl
 from lpm_kernel.L2 import export_gguf
 from lpm_kernel.L2.export_gguf import StageConfig
-from lpm_kernel.models.folder import weight_shards
-from lpm_kernel.models.weights import list_weights
+from lpm_kernel.models.weights import read_weights
 from lpm_kernel.records import Message, Prompt
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -254,7 +253,7 @@ def test_a_gguf_of_another_model_fails_the_fidelity_check(
 
 
 def test_a_gguf_that_lacks_anything_fails_the_check(exported: Path, model: Path, tmp_path: Path) -> None:
-    shapes = {w.name: w.shape for w in list_weights(weight_shards(model))}
+    shapes = {w.name: w.shape for w in read_weights(model)}
     whole: dict[str, Any] = {"shapes": shapes, "vocabulary": 400, "chat_template": CHATML}
     assert check_gguf(exported, **whole) == "qwen2"
     norm = "model.norm.weight"

@@ -168,7 +168,7 @@ def test_an_owner_of_any_language_is_judged_by_their_own_words(
         reply = {"detailed_analysis": f"{answers[0]} {bio}", "comparison": "first win"}
         return json.dumps(reply, ensure_ascii=False), "stop"
 
-    opinion = asyncio.run(PairwiseJudge(ask, "m").compare(Question(question, answers[0], bio), *answers))
+    opinion = asyncio.run(PairwiseJudge(ask, "m", "here", False).compare(Question(question, answers[0], bio), *answers))
     assert opinion == Opinion("first", f"{answers[0]} {bio}")
 
 

@@ -174,3 +174,10 @@ def test_a_folder_that_is_no_version_is_left_alone(two: Workspace) -> None:
     train(two, "third")
     assert not list(mine.iterdir())
     assert versions.current(two) == "v4"
+
+
+def test_a_version_whose_record_names_no_model_is_not_served(two: Workspace) -> None:
+    path = versions.version_path(two, "v2") / versions.RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": {}}))
+    with pytest.raises(DataError, match="not what was promoted"):
+        current_gguf(two)

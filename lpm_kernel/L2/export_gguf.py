@@ -27,8 +27,8 @@ from lpm_kernel.export.converter import converter_sha256, converting, find_conve
 from lpm_kernel.export.hostile_texts import HOSTILE
 from lpm_kernel.export.trained_answers import end_ids, greedy_answers, render_prompt
 from lpm_kernel.files import read_jsonl, write_json
-from lpm_kernel.models.folder import read_model_config, read_model_object, weight_shards
-from lpm_kernel.models.weights import list_weights
+from lpm_kernel.models.folder import read_model_config, read_model_object
+from lpm_kernel.models.weights import check_finite, read_weights
 from lpm_kernel.progress import say
 from lpm_kernel.records import Prompt
 from lpm_kernel.serving.endpoint import ServingConfig
@@ -110,7 +110,7 @@ def check_fidelity(
     config: StageConfig, model_path: Path, gguf_path: Path, trained: fidelity.Trained, log_path: Path
 ) -> fidelity.Fidelity:
     """Compare a GGUF with its model, on the disk and served; raises DataError when it is not that model."""
-    shapes = {weight.name: weight.shape for weight in list_weights(weight_shards(model_path))}
+    shapes = {weight.name: weight.shape for weight in read_weights(model_path)}
     pre_tokenizer = check_gguf(
         gguf_path, shapes=shapes, vocabulary=trained.vocabulary, chat_template=trained.chat_template
     )
@@ -147,7 +147,7 @@ def _complete_or_absent(*paths: Path) -> Iterator[None]:
 def _check_model(model_path: Path) -> None:
     """Raise MissingInputError or DataError for a model that cannot be exported."""
     read_model_config(model_path)
-    list_weights(weight_shards(model_path))
+    check_finite(read_weights(model_path))
     settings_path = model_path / "tokenizer_config.json"
     settings = read_model_object(settings_path) if settings_path.is_file() else {}
     if not (settings.get("chat_template") or (model_path / "chat_template.jinja").is_file()):

@@ -35,7 +35,6 @@ from lpm_kernel.models.folder import (
     copy_files,
     read_model_config,
     read_model_object,
-    weight_shards,
 )
 from lpm_kernel.models.merge_report import LargestUpdate, MergeReport, UpdateRetained
 from lpm_kernel.models.rounding import Survival, round_once
@@ -43,9 +42,10 @@ from lpm_kernel.models.weights import (
     DTYPES,
     Weight,
     blocks,
-    list_weights,
     open_shard,
     plan_shards,
+    read_weights,
+    require_finite,
     rows,
     with_dtype,
     write_block,
@@ -150,14 +150,9 @@ def run(config: StageConfig, *, base_model_path: Path, lora_adapter_path: Path, 
 def _matching_updates(base_model_path: Path, adapter_path: Path) -> dict[str, Update]:
     """The adapter's updates under the base's names; raises DataError when they do not belong together."""
     config = read_model_config(base_model_path)
-    if "quantization_config" in config:
-        raise DataError(
-            f"{base_model_path}/config.json: quantization_config, so the weights are rounded already; "
-            "merge into the model's bfloat16, float16 or float32 release"
-        )
     updates = read_adapter(adapter_path)
     _check_record(base_model_path, adapter_path)
-    shapes = {weight.name: weight.shape for weight in list_weights(weight_shards(base_model_path))}
+    shapes = {weight.name: weight.shape for weight in read_weights(base_model_path)}
     matched = match_base(updates, shapes)
     tied = [name for name in matched if any(f".{part}" in f".{name}" for part in TIED)]
     if tied and config.get("tie_word_embeddings", True):
@@ -170,8 +165,8 @@ def _matching_updates(base_model_path: Path, adapter_path: Path) -> dict[str, Up
 
 def _origins(base_model_path: Path, model_path: Path) -> dict[str, Weight]:
     """The base's tensors that a whole model was trained from; raises DataError when they do not belong together."""
-    base = {weight.name: weight for weight in list_weights(weight_shards(base_model_path))}
-    weights = list_weights(weight_shards(model_path))
+    base = {weight.name: weight for weight in read_weights(base_model_path)}
+    weights = read_weights(model_path)
     for weight in weights:
         if weight.name in base and base[weight.name].shape != weight.shape:
             raise DataError(
@@ -200,7 +195,7 @@ def _check_record(base_model_path: Path, adapter_path: Path) -> None:
 def _write_model(config: StageConfig, source_path: Path, changes: Changes, output_path: Path) -> None:
     """Weights, configuration, report; config.json comes last, so that a killed merge looks like no model."""
     start = time.monotonic()
-    weights = list_weights(weight_shards(source_path))
+    weights = read_weights(source_path)
     main = _main_dtype(weights)
     base = _main_dtype(list(changes.origins.values())) if changes.origins else main
     target, reason = _choose(config.dtype, base, kept_as=main if changes.origins and main != "F32" else None)
@@ -275,12 +270,14 @@ def _stored_blocks(
         raise DataError(f"the adapter changes {weight.name}, which is {weight.dtype}; use an unquantised base model")
     squares, delta_squares = 0.0, 0.0
     for start, block in source:
+        if weight.dtype in DTYPES:
+            require_finite(weight, block)
         if not trained and stored == weight.dtype:
             yield block
             continue
         before, merged = merge.changes.before_and_after(weight, start, block) if trained else (None, block.double())
         rounded = round_once(merged, getattr(torch, DTYPES[stored]))
-        _check_finite(weight.name, merged, rounded, trained, DTYPES[stored])
+        _check_finite(weight.name, merged, rounded, DTYPES[stored])
         if before is not None:
             merge.survival.add(before, merged, rounded.double())
             squares += float(before.flatten() @ before.flatten())
@@ -290,15 +287,14 @@ def _stored_blocks(
         merge.largest = max(merge.largest, (math.sqrt(delta_squares / squares), weight.name))
 
 
-def _check_finite(name: str, merged: "torch.Tensor", rounded: "torch.Tensor", is_update: bool, dtype: str) -> None:
+def _check_finite(name: str, merged: "torch.Tensor", rounded: "torch.Tensor", dtype: str) -> None:
     """Raise DataError for NaN or infinity in the sum, OutOfRangeError for a weight too large for the dtype."""
     if rounded.isfinite().all():
         return
-    if is_update and not merged.isfinite().all():
+    if not merged.isfinite().all():
         raise DataError(f"{name} is not finite after the sum; the adapter's training diverged: train it again")
-    if (merged.isfinite() & ~rounded.isfinite()).any():
-        largest = float(merged[merged.isfinite()].abs().max())
-        raise OutOfRangeError(f"{name} holds {largest:.3g}, beyond {dtype}; give --dtype float32 or bfloat16")
+    largest = float(merged.abs().max())
+    raise OutOfRangeError(f"{name} holds {largest:.3g}, beyond {dtype}; give --dtype float32 or bfloat16")
 
 
 def _report(merge: Merge, weights: list[Weight], reason: str, seconds: float) -> MergeReport:

@@ -51,6 +51,7 @@ def run(
     Raises DataError when no item is left to train on or the template lacks a role, DivergedError when the loss is no
     longer finite.
     """
+    from lpm_kernel.models.folder import weight_shards
     from lpm_kernel.models.loading import check_base, load_tokenizer, quiet_libraries
     from lpm_kernel.training.callbacks import shown_progress
     from lpm_kernel.training.checkpoints import binding_of, last_valid
@@ -61,8 +62,7 @@ def run(
     items = _training_items(training_data_path, held_out_path)
     tokenizer = load_tokenizer(base_model_path)
     features = tokenized(tokenizer, items, config.max_length)
-    weights = sorted(base_model_path.glob("*.safetensors"))
-    binding = binding_of(config.model_dump(), features, files=weights)
+    binding = binding_of(config.model_dump(), features, files=weight_shards(base_model_path))
     checkpoint = last_valid(work_path, binding)
     if checkpoint is not None:
         say(f"SFT continues from {checkpoint.name}")

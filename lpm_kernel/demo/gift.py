@@ -62,6 +62,7 @@ def begin(workspace: Workspace) -> None:
 def give(workspace: Workspace, config: ItemConfig, seed: int) -> None:
     """Write what is missing of the demo's owner, data and base model; needs the lock."""
     places = _places(workspace)
+    workspace.refuse_link(places["base_model_path"].parent)
     with building(places) as drafts:
         write_demo(**drafts, config=config, seed=seed)
         new = {role: draft for role, draft in drafts.items() if not places[role].exists()}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import DataError, MissingInputError
-from lpm_kernel.models.folder import read_model_object
+from lpm_kernel.models.folder import check_entries, read_model_object
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +83,7 @@ def read_adapter(adapter_path: Path) -> dict[str, Update]:
     from safetensors.torch import load_file
 
     config = read_model_object(adapter_path / ADAPTER_CONFIG)
+    check_entries(adapter_path)
     _refuse_unknown(adapter_path / ADAPTER_CONFIG, config)
     weights_path = adapter_path / ADAPTER_WEIGHTS
     if not weights_path.is_file():

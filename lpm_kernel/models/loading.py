@@ -4,13 +4,16 @@ Safe means: weights from safetensors only, no code from the model's directory, n
 """
 
 import os
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.models.folder import read_model_config, weight_shards
-from lpm_kernel.models.weights import list_weights
+from lpm_kernel.models.folder import read_model_config
+from lpm_kernel.models.weights import check_finite, read_weights
 
 Precision = Literal["auto", "float32", "bfloat16"]
 WIDE = 512
@@ -34,14 +37,16 @@ def quiet_libraries() -> None:
 def check_base(path: Path) -> None:
     """Raise MissingInputError or DataError for a directory that cannot be, or must not be, a base model."""
     read_model_config(path)
-    list_weights(weight_shards(path))
+    check_finite(read_weights(path))
 
 
 def load_tokenizer(path: Path) -> Any:
     """The tokenizer with chat template, end-of-turn and padding token; raises DataError without a template."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    read_model_config(path)
+    with _reading(path, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     if not tokenizer.chat_template:
         raise DataError(
             f"{path} has no chat template, so prompts cannot be rendered; take the chat (instruct) variant of the "
@@ -55,14 +60,70 @@ def load_tokenizer(path: Path) -> Any:
 
 
 def load_model(path: Path, dtype: str) -> Any:
-    """The causal language model, its weights in `dtype` (`float32` or `bfloat16`)."""
+    """The causal language model, its weights in `dtype` (`float32` or `bfloat16`).
+
+    Raises DataError when configuration and weights do not fit each other.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
+    _check_depth(path)
     torch.set_flush_denormal(True)
-    return AutoModelForCausalLM.from_pretrained(
-        path, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True, trust_remote_code=False
-    )
+    with _reading(path, "model"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    model, found = loaded
+    if found["missing_keys"]:
+        raise DataError(
+            f"{path} lacks {len(found['missing_keys'])} weights that its config.json asks for, such as "
+            f"{min(found['missing_keys'])}; fetch or make the model again"
+        )
+    return model
+
+
+def _check_depth(path: Path) -> None:
+    """Raise DataError when the configuration asks for more layers than the weights hold, before any is allocated."""
+    config = read_model_config(path)
+    wanted = config.get("text_config", config).get("num_hidden_layers") or 0
+    numbers = [int(n) for weight in read_weights(path) for n in re.findall(r"\.(\d+)\.", weight.name)]
+    held = max(numbers, default=-1) + 1
+    if wanted > held:
+        raise DataError(
+            f"{path}/config.json asks for {wanted} layers, the weights hold {held}; they are of different models: "
+            "fetch or make the model again"
+        )
+
+
+def _first_mismatch(path: Path) -> str:
+    """The first weight whose stored shape is not the one that the configuration asks for; empty for none."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        asked = {name: tuple(t.shape) for name, t in AutoModelForCausalLM.from_config(config).state_dict().items()}
+    wrong = (w for w in read_weights(path) if asked.get(w.name, w.shape) != w.shape)
+    return next((f"{w.name} is {w.shape}, config.json asks for {asked[w.name]}" for w in wrong), "")
+
+
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """DataError for a damaged file of a model, at which the libraries raise exceptions of any kind."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+            raise
+        told = " ".join(str(error).split()) or type(error).__name__
+        if "ignore_mismatched_sizes" in told:
+            told = _first_mismatch(path) or told
+        raise DataError(f"{path}: its {what} cannot be loaded ({told}); fetch or make the model again") from error
 
 
 def choose_precision(path: Path, wanted: Precision) -> str:

@@ -5,14 +5,15 @@ File format: https://github.com/huggingface/safetensors#format (8 bytes little-e
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.models.folder import INDEX, WEIGHTS
+from lpm_kernel.models.folder import INDEX, WEIGHTS, read_weight_map, weight_shards
 
 if TYPE_CHECKING:
     import torch
@@ -39,14 +40,19 @@ class Weight:
         return ITEM_BYTES[self.dtype] * math.prod(self.shape)
 
 
-def list_weights(shards: Sequence[Path]) -> list[Weight]:
-    """All tensors of the shards; raises DataError for a broken file, or a dtype that is no plain number."""
-    weights: list[Weight] = []
-    for path in shards:
-        with open_shard(path) as shard:
-            for name in shard.keys():  # noqa: SIM118 - a safe_open handle is no mapping
-                tensor = shard.get_slice(name)
-                weights.append(Weight(name, tensor.get_dtype(), tuple(tensor.get_shape()), path))
+def read_weights(model_path: Path) -> list[Weight]:
+    """All tensors of a model.
+
+    Raises MissingInputError or DataError for a broken or missing file, a tensor that is twice there or not where the
+    index has it, and a dtype that is no plain number.
+    """
+    weights = [weight for path in weight_shards(model_path) for weight in _weights_of(path)]
+    names = {weight.name for weight in weights}
+    twice = len(names) < len(weights)
+    listed = set(read_weight_map(model_path)) if (model_path / INDEX).is_file() else names
+    if twice or listed != names:
+        wrong = "a tensor twice" if twice else f"other tensors than its index: {min(listed ^ names)}"
+        raise DataError(f"{model_path} holds {wrong}; fetch or make the model again")
     for weight in weights:
         if weight.dtype not in ITEM_BYTES:
             raise DataError(
@@ -54,6 +60,32 @@ def list_weights(shards: Sequence[Path]) -> list[Weight]:
                 "use the model's bfloat16, float16 or float32 release"
             )
     return weights
+
+
+def _weights_of(shard_path: Path) -> Iterator[Weight]:
+    with open_shard(shard_path) as shard:
+        for name in shard.keys():  # noqa: SIM118 - a safe_open handle is no mapping
+            tensor = shard.get_slice(name)
+            yield Weight(name, tensor.get_dtype(), tuple(tensor.get_shape()), shard_path)
+
+
+def check_finite(weights: Iterable[Weight]) -> None:
+    """Raise DataError for NaN or infinity in a floating tensor; reads them all."""
+    for shard_path, group in groupby(weights, key=lambda weight: weight.shard_path):
+        with open_shard(shard_path) as shard:
+            for weight in group:
+                if weight.dtype in DTYPES:
+                    for _, block in blocks(shard, weight):
+                        require_finite(weight, block)
+
+
+def require_finite(weight: Weight, block: "torch.Tensor") -> None:
+    """Raise DataError for NaN or infinity in rows of a floating tensor."""
+    if block.numel() and not all(bound.isfinite() for bound in block.aminmax()):  # a tenth of isfinite's time
+        raise DataError(
+            f"{weight.shard_path}: {weight.name} holds NaN or infinity, so the model can answer nothing; "
+            "fetch or make the model again"
+        )
 
 
 @contextmanager

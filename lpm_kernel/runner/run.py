@@ -21,6 +21,7 @@ from lpm_kernel.runner.state import (
     chain_states,
     forced_from,
     lacking_message,
+    refuse_changed_inputs,
     refuse_when_edited,
     refuse_when_lacking,
     state_of,
@@ -107,6 +108,7 @@ def run_step(
             raise MissingInputError(lacking_message(step.needs[role], workspace))
         if path is not None and not path.exists():
             raise MissingInputError(f"{path} is not there (given as --{role}); check the path")
+    refuse_changed_inputs(step, workspace, overrides)
     digests = {role: workspace.digest(path) for role, path in inputs.items() if path}
     used = {role: overrides[role] if role in overrides else workspace.find(a) for role, a in step.uses.items()}
     places = {role: overrides.get(role) or workspace.place(a) for role, a in step.makes.items()}

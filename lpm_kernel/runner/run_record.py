@@ -94,12 +94,16 @@ def recording(workspace: Workspace, configs: Mapping[str, Config], demo: bool) -
 def latest_status(workspace: Workspace) -> RunStatus:
     """The latest run's status, empty when there was none; what was running when its process died has failed."""
     try:
-        run = (workspace.runs_path / "latest").read_text(encoding="utf-8").strip()
-        status = read_record(workspace.runs_path / run / "status.json", RunStatus)
+        latest = workspace.runs_path / "latest"
+        run = latest.read_text(encoding="utf-8").strip() if latest.is_file() else ""
+        path = workspace.runs_path / run / "status.json"
+        status = read_record(path, RunStatus)
     except (OSError, UnicodeDecodeError, MissingInputError):
         return RunStatus(run=None)
-    except DataError as error:
-        say(f"the record of the latest run cannot be read: {error}")
+    except DataError:
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        say(f"{path} cannot be read, so what the latest run did is not known; it was set aside as {aside}")
         return RunStatus(run=None)
     if is_locked(workspace):
         return status

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from lpm_kernel.config import Config
@@ -50,7 +52,7 @@ def state_of(step: Step, workspace: Workspace, config: Config) -> StepState:
         return StepState("given", f"{principal.name} is yours")
     manifest = workspace.manifest(principal)
     if manifest is None:
-        return StepState("stale", f"{name} is not as it was made", edited=name if name in USABLE else "")
+        return StepState("stale", workspace.misfit(principal), edited=name if name in USABLE else "")
     if workspace.is_foreign(manifest):
         return StepState("given", f"{principal.name} was made elsewhere and is yours")
     gone = [a for a in step.needs.values() if maker_of(a) is None and workspace.find(a) is None]
@@ -58,8 +60,9 @@ def state_of(step: Step, workspace: Workspace, config: Config) -> StepState:
         return StepState("given", f"{', '.join(gone)} is gone, so {principal.name} stays as it is")
     beside = {artifact: _made_beside(workspace, artifact, manifest) for artifact in others}
     if not all(beside.values()):
-        lacking = [artifact for artifact, is_there in beside.items() if not is_there]
-        return StepState("stale", f"{', '.join(lacking)} changed or incomplete")
+        lacking = next(artifact for artifact, is_there in beside.items() if not is_there)
+        place = workspace.find(lacking)
+        return StepState("stale", (workspace.misfit(place) if place else "") or f"{lacking} is gone or of another run")
     change = _changed_input(step, workspace, manifest) or _changed_setting(config, manifest)
     return StepState("stale", change) if change else StepState("done", f"made {manifest.made_at}", manifest)
 
@@ -69,6 +72,17 @@ def _made_beside(workspace: Workspace, artifact: str, principal: Manifest) -> bo
     place = workspace.find(artifact)
     manifest = workspace.manifest(place) if place else None
     return manifest is not None and manifest.making == principal.making
+
+
+def refuse_changed_inputs(step: Step, workspace: Workspace, overrides: Mapping[str, Path | None]) -> None:
+    """Raise DataError for an input that is not as its step made it, unless a flag names it."""
+    for role, artifact in {**step.needs, **step.uses}.items():
+        maker, path = maker_of(artifact), workspace.find(artifact)
+        wrong = workspace.misfit(path) if maker and path and role not in overrides else ""
+        if maker and wrong:
+            flag = f"lpm run {step.name} --{role.replace('_', '-')} {quote(str(path))}"
+            as_it_is = f"lpm use {artifact}" if artifact in USABLE else flag
+            raise DataError(f"{wrong}. To work with it as it is: {as_it_is}; to make it again: lpm run {maker.name}")
 
 
 def _changed_input(step: Step, workspace: Workspace, manifest: Manifest) -> str | None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
-from lpm_kernel.errors import MissingInputError, UsageError
+from lpm_kernel.errors import DataError, MissingInputError, UsageError
 from lpm_kernel.files import read_record
 from lpm_kernel.progress import say
 from lpm_kernel.proof.evaluation import Evaluation
@@ -83,11 +84,16 @@ def gguf_of(workspace: Workspace, name: str) -> Path:
     path = workspace.find(ARTIFACTS[name])
     if path is None:
         raise MissingInputError(f"{workspace.place(ARTIFACTS[name])} is not there; run lpm pipeline, or name a version")
+    if wrong := workspace.misfit(path):
+        raise DataError(
+            f"{wrong}; make it again: lpm pipeline, or to serve it as it is: lpm serve --model {quote(str(path))}"
+        )
     return path
 
 
 def current_gguf(workspace: Workspace) -> Path:
     """The GGUF to serve; raises MissingInputError when there is none, DataError when it is not what was promoted."""
+    workspace.hashes.believe_no_earlier()
     name = versions.current(workspace)
     path = gguf_of(workspace, name)
     promoted = "no model is promoted" if name == SFT else "lpm versions tells the others"

@@ -6,14 +6,13 @@ A checkpoint counts only with its marker, `complete.json`, written last: {"bindi
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
 from lpm_kernel.errors import LpmError
-from lpm_kernel.files import file_sha256, flush, read_object
+from lpm_kernel.files import file_sha256, flush, read_object, remove
 
 MARKER = "complete.json"
 
@@ -32,7 +31,7 @@ def last_valid(work_path: Path, binding: str) -> Path | None:
     valid = [path for path in found if _is_valid(path, binding)]
     for path in found:
         if path not in valid:
-            shutil.rmtree(path)
+            remove(path)
     return valid[0] if valid else None
 
 

@@ -2,23 +2,31 @@
 
 import fcntl
 import os
+import re
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
-from lpm_kernel.errors import BusyError
+from lpm_kernel.errors import BusyError, OutputError, from_os_error
 from lpm_kernel.files import TEMPORARY, make_folder, remove
 from lpm_kernel.workspace.places import Workspace
 
 TRIALS, PAUSE_S = 5, 0.02
+PROCESS_ID, LONGEST = re.compile(r"[\d\s\0]*"), 4096
+"""What a lock may hold; after a power loss, zeros."""
 
 
 @contextmanager
 def lock(workspace: Workspace) -> Iterator[None]:
-    """Hold the workspace, and sweep what a killed run left half made; raises BusyError naming the holder."""
+    """Hold the workspace, and sweep what a killed run left half made.
+
+    Raises BusyError naming the holder, OutputError for a link out of the workspace or a lock that is not ours.
+    """
     make_folder(workspace.root)
-    with workspace.lock_path.open("a+", encoding="utf-8") as file:
+    with _opened(workspace.lock_path) as file:
         if not _taken(file):
             file.seek(0)
             holder = file.read().strip() or "unknown"
@@ -27,10 +35,28 @@ def lock(workspace: Workspace) -> Iterator[None]:
         file.truncate()
         file.write(f"{os.getpid()}\n")
         file.flush()
+        workspace.refuse_links()
         for leftover in workspace.root.glob(f"**/{TEMPORARY}*"):
             remove(leftover)
+        workspace.hashes.believe_no_earlier()
         workspace.identify()
         yield
+
+
+def _opened(path: Path) -> TextIO:
+    """The lock file, which holds nothing but a process id; nothing else that is called so is written into."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise from_os_error(error) from None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file = os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace")
+        if PROCESS_ID.fullmatch(file.read(LONGEST)):
+            return file
+        file.close()
+    else:
+        os.close(descriptor)
+    raise OutputError(f"{path} is no lock of ours, which would hold a process id; move it away")
 
 
 def is_locked(workspace: Workspace) -> bool:

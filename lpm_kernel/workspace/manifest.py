@@ -4,7 +4,10 @@ A folder carries it inside, as `manifest.json`; a file beside it, as `<name>.man
 """
 
 import json
+import os
+import re
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,11 +16,12 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from lpm_kernel.errors import DataError, MissingInputError
-from lpm_kernel.files import file_sha256, key_of, read_object, write_atomically
+from lpm_kernel.files import file_sha256, key_of, read_object, stamp_of, write_atomically
 from lpm_kernel.records import Record
 
 MANIFEST = "manifest.json"
 MANIFEST_SUFFIX = f".{MANIFEST}"
+SHA256 = re.compile("[0-9a-f]{64}")
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -41,6 +45,12 @@ class Manifest(Record):
     """Made of nothing but the demo's own data and base model."""
     workspace: str = ""
     """Identity of the workspace that it was made in; unknown for what an early version made."""
+    seal: str = ""
+    """SHA-256 over all other fields as they were written: by it a damaged manifest is known. An early one has none."""
+
+    def sealed(self) -> "Manifest":
+        """With its seal, ready to be written."""
+        return self.model_copy(update={"seal": _seal_of(self.model_dump(mode="json"))})
 
     @property
     def begun_at(self) -> str:
@@ -50,13 +60,20 @@ class Manifest(Record):
 
 
 class ContentHashes:
-    """SHA-256 of files, kept with size, time and inode so that what did not change is not read again."""
+    """SHA-256 of files. What an earlier command read is believed where a command only looks, as long as the file's
+    size, times and inode stay; a command that writes or serves reads each file itself, once.
+    """
 
     def __init__(self, cache_path: Path) -> None:
         self._cache_path = cache_path
-        self._known: dict[str, list[Any]] = {}
+        self._now: dict[str, list[object]] = {}
+        self._earlier: dict[str, Any] = {}
         with suppress(MissingInputError, DataError):  # a torn cache costs time, not truth
-            self._known = read_object(cache_path, "")
+            self._earlier = read_object(cache_path, "")
+
+    def believe_no_earlier(self) -> None:
+        """Forget what earlier commands read."""
+        self._earlier = {}
 
     def digest(self, path: Path) -> str:
         """Over a file, or all files of a folder but its manifest."""
@@ -67,18 +84,22 @@ class ContentHashes:
         return {name: self._of_file(file) for name, file in files_of(path).items()}
 
     def _of_file(self, path: Path) -> str:
-        stat = path.stat()
-        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        known = self._known.get(str(path))
-        if known and known[:3] == stamp:
-            return str(known[3])
-        digest = file_sha256(path)
-        self._known[str(path)] = [*stamp, digest]
+        stamp = list(stamp_of(path))
+        digest = self._believed(path, stamp) or file_sha256(path)
+        self._now[str(path)] = [*stamp, digest]
         return digest
+
+    def _believed(self, path: Path, stamp: list[int]) -> str:
+        """What an earlier command read, when the stamp is still the same; else empty."""
+        match self._earlier.get(str(path)):
+            case [*earlier, str(digest)] if earlier == stamp and SHA256.fullmatch(digest):
+                return digest
+        return ""
 
     def save(self) -> None:
         """Keep them for the next command; needs the lock."""
-        live = {name: stamp for name, stamp in self._known.items() if Path(name).exists()}
+        known = (self._earlier | self._now).items()
+        live = {name: entry for name, entry in known if os.path.exists(name)}  # noqa: PTH110 - Path's fails on long names
         write_atomically(self._cache_path, json.dumps(live))
 
 
@@ -97,11 +118,34 @@ def manifest_path(path: Path) -> Path:
 
 def fitting_manifest(path: Path, hashes: ContentHashes) -> Manifest | None:
     """The artifact's manifest when it fits the content, else None."""
+    manifest = _read_manifest(path)
+    return manifest if manifest and path.exists() and hashes.of_files(path) == manifest.files else None
+
+
+def misfit(path: Path, hashes: ContentHashes) -> str:
+    """What is wrong with an artifact that carries a manifest; empty when it fits, or where there is none."""
+    if not manifest_path(path).exists() or fitting_manifest(path, hashes):
+        return ""
+    manifest = _read_manifest(path)
+    if manifest is None:
+        return f"{manifest_path(path)} is damaged, so {path.name} counts as not made by us"
+    found = hashes.of_files(path)
+    changed = sorted(n for n in found.keys() | manifest.files.keys() if found.get(n) != manifest.files.get(n))
+    return f"{path / changed[0] if changed[0] else path} changed since {manifest.step} made it"
+
+
+def _read_manifest(path: Path) -> Manifest | None:
+    """None for a manifest that is absent, torn or foreign: what it says of is not ours."""
     try:
-        manifest = Manifest.model_validate_json(manifest_path(path).read_bytes())
-    except (OSError, ValidationError):
-        return None  # absent, torn or foreign: not ours
-    return manifest if path.exists() and hashes.of_files(path) == manifest.files else None
+        written = read_object(manifest_path(path), "")
+        manifest = Manifest.model_validate(written)
+    except (MissingInputError, DataError, OSError, ValidationError):
+        return None
+    return manifest if manifest.seal in ("", _seal_of(written)) else None
+
+
+def _seal_of(fields: Mapping[str, Any]) -> str:
+    return key_of({name: value for name, value in fields.items() if name != "seal"})
 
 
 def now() -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lpm_kernel.errors import UsageError
+from lpm_kernel.errors import OutputError, UsageError
 from lpm_kernel.files import make_folder, remove, write_atomically
-from lpm_kernel.workspace.manifest import ContentHashes, Manifest, fitting_manifest
+from lpm_kernel.workspace.manifest import ContentHashes, Manifest, fitting_manifest, misfit
 
 ARTIFACTS: dict[str, tuple[str, ...]] = {
     "merged.json": ("L2/data/merged.json", "data/merged.json"),
@@ -37,6 +37,8 @@ ARTIFACTS: dict[str, tuple[str, ...]] = {
 }
 """Name -> places, the first is where we write; a trailing / is a model folder, `*` takes the newest."""
 
+GIVEN = ("merged.json", "global_bio", "base_model")
+"""Artifacts that only the owner gives."""
 SETTINGS = "configs/lpm.toml"
 IDENTITY = ".workspace"
 OWN_MARK = ".own"
@@ -106,8 +108,40 @@ class Workspace:
         """What the one writer holds."""
         return self.root / ".lock"
 
+    def refuse_links(self) -> None:
+        """Raise OutputError for a link by which we would write, empty or remove something outside of the root.
+
+        What the owner gives is only read, so merged.json, the bio, a model's folder or `base_models` may be links; the
+        folders that we write into may not lead out. What is below `runs/work` is ours alone: no links, no pipes.
+        """
+        made = [self.place(name).parent for name in ARTIFACTS if name not in GIVEN]
+        folders = {*made, self.versions_path, self.comparison_path("", "").parent, self.settings_path.parent}
+        for folder in sorted(
+            {parent for path in (*folders, self.runs_path / "work") for parent in (path, *path.parents)}
+        ):
+            if folder.is_relative_to(self.root) and folder != self.root:
+                self.refuse_link(folder)
+        for entry in (self.runs_path / "work").rglob("*"):
+            if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+                raise OutputError(f"{entry} is a link or no file, but what is there is ours alone; take it away")
+
+    def refuse_link(self, folder: Path) -> None:
+        """Raise OutputError when the folder is a link out of the root, to nowhere, or to itself."""
+        if not folder.is_symlink():
+            return
+        try:
+            inside = folder.resolve(strict=True).is_relative_to(self.root.resolve())
+        except (OSError, RuntimeError):  # a loop is a RuntimeError in Python 3.11
+            inside = False
+        if not inside:
+            raise OutputError(
+                f"{folder} is a link out of the workspace (or to nowhere), and nothing is written through it; take it "
+                "away, or put the whole workspace where it leads: --workspace"
+            )
+
     def work_path(self, step: str) -> Path:
-        """A folder of the step that survives a kill: journal, checkpoints, logs."""
+        """A folder of the step that survives a kill: journal, checkpoints, logs; raises OutputError for a link."""
+        self.refuse_links()
         path = self.runs_path / "work" / step
         make_folder(path)
         return path
@@ -118,16 +152,20 @@ class Workspace:
 
     @cached_property
     def hashes(self) -> ContentHashes:
-        """Of files that did not change since they were read."""
+        """Of the files below the root."""
         return ContentHashes(self.runs_path / "hashes.json")
 
     def digest(self, path: Path) -> str:
-        """Hash of an artifact's content; a file that did not change since is not read again."""
+        """Hash of an artifact's content."""
         return self.hashes.digest(path)
 
     def manifest(self, path: Path) -> Manifest | None:
         """The artifact's manifest when it fits the content, else None."""
         return fitting_manifest(path, self.hashes)
+
+    def misfit(self, path: Path) -> str:
+        """What is wrong with an artifact that carries a manifest; empty when it fits, or where there is none."""
+        return misfit(path, self.hashes)
 
     def is_ours(self, path: Path) -> bool:
         """Whether a run in this workspace made the artifact as it is now; all else is the owner's."""

@@ -56,7 +56,7 @@ def _publish_one(workspace: Workspace, draft: Path, place: Path, manifest: Manif
     for file in files_of(draft).values():
         flush(file)
     files = {name: file_sha256(file) for name, file in files_of(draft).items()}
-    text = manifest.model_copy(update={"files": files}).model_dump_json(indent=2)
+    text = manifest.model_copy(update={"files": files}).sealed().model_dump_json(indent=2)
     if place.exists() and not workspace.is_ours(place):
         say(f"  {place.name} was not as we made it: kept as {set_aside(place)}")
     if draft.is_dir():

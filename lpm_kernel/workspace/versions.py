@@ -152,7 +152,7 @@ def whole_gguf(workspace: Workspace, name: str) -> Path:
     """The version's GGUF, hashed anew; raises DataError when it is not what was promoted."""
     version = version_named(workspace, name)
     path = version_path(workspace, name) / GGUF
-    if not path.is_file() or file_sha256(path) != version.files[GGUF]:
+    if not path.is_file() or file_sha256(path) != version.files.get(GGUF):
         raise DataError(f"{path} is not what was promoted (edited, damaged or removed); go back with: lpm rollback")
     return path
 

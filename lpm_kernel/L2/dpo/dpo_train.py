@@ -74,6 +74,7 @@ def run(
     Raises DataError for too few pairs or a template without their roles, DivergedError when loss, gradient or a logged
     figure is no longer finite.
     """
+    from lpm_kernel.models.folder import weight_shards
     from lpm_kernel.models.loading import check_base, load_tokenizer, quiet_libraries
     from lpm_kernel.training.callbacks import shown_progress
     from lpm_kernel.training.checkpoints import binding_of, last_valid
@@ -90,8 +91,7 @@ def run(
     unsure = sum(pair.confidence < 1 for pair in split.train)
     if unsure:
         say(f"warning: {unsure} pairs carry a confidence below 1, which this loss does not weigh yet")
-    weights = sorted(base_model_path.glob("*.safetensors"))
-    binding = binding_of(config.model_dump(), files=[training_data_path, *weights])
+    binding = binding_of(config.model_dump(), files=[training_data_path, *weight_shards(base_model_path)])
     trainer = pair_trainer(config, base_model_path, split, tokenizer, work_path, binding)
     checkpoint = last_valid(work_path, binding)
     if checkpoint is not None:
