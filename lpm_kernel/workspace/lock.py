@@ -1,32 +1,36 @@
 """One writer: a lock that the kernel releases when its holder dies."""
 
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from pathlib import Path
+from typing import BinaryIO
 
-from lpm_kernel.errors import BusyError
+from lpm_kernel.errors import BusyError, translated
 from lpm_kernel.files import TEMPORARY, make_folder, remove
 from lpm_kernel.workspace.places import Workspace
 
 TRIALS, PAUSE_S = 5, 0.02
+LONGEST_HOLDER = 20
 
 
 @contextmanager
 def lock(workspace: Workspace) -> Iterator[None]:
-    """Hold the workspace, and sweep what a killed run left half made; raises BusyError naming the holder."""
+    """Hold the workspace, and sweep what a killed run left half made; what the system says in the block is ours.
+
+    Raises BusyError naming the holder, OutputError when something that is no file of ours stands in the lock's place.
+    """
     make_folder(workspace.root)
-    with workspace.lock_path.open("a+", encoding="utf-8") as file:
+    with translated(workspace.root), _opened(workspace.lock_path, "rb+", os.O_CREAT) as file:
         if not _taken(file):
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
+            holder = file.read(LONGEST_HOLDER).decode("ascii", errors="replace").strip() or "unknown"
             raise BusyError(f"{workspace.root} is in use by process {holder}; wait for it, or end it")
-        file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n".encode())
         for leftover in workspace.root.glob(f"**/{TEMPORARY}*"):
             remove(leftover)
         workspace.identify()
@@ -34,23 +38,33 @@ def lock(workspace: Workspace) -> Iterator[None]:
 
 
 def is_locked(workspace: Workspace) -> bool:
-    """Whether a run holds the workspace now."""
-    if not workspace.lock_path.is_file():
+    """Whether a run holds the workspace now; raises OutputError as `lock` does."""
+    if not os.path.lexists(workspace.lock_path):
         return False
-    with workspace.lock_path.open(encoding="utf-8") as file:
+    with translated(workspace.root), _opened(workspace.lock_path, "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return True
     return False
 
 
-def _taken(file: TextIO) -> bool:
+@contextmanager
+def _opened(path: Path, mode: str, more: int = 0) -> Iterator[BinaryIO]:
+    """A plain file, unbuffered; no link is followed, and nothing else is waited for or written to."""
+    more |= os.O_NOFOLLOW | os.O_NONBLOCK
+    with open(path, mode, buffering=0, opener=lambda name, flags: os.open(name, flags | more, 0o600)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        yield file
+
+
+def _taken(file: BinaryIO) -> bool:
     """Take the writer's lock if it is free; `is_locked` may hold it for an instant, so one refusal is none."""
     for _ in range(TRIALS):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             time.sleep(PAUSE_S)
         else:
             return True
