@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lpm_kernel.config import Config
 from lpm_kernel.demo.gift import is_all_demo
-from lpm_kernel.errors import MissingInputError
+from lpm_kernel.errors import MissingInputError, translated
 from lpm_kernel.pipeline import STEPS, Step, maker_of, step_named
 from lpm_kernel.progress import clock, say
 from lpm_kernel.runner.preflight import refuse_when_blocked
@@ -116,7 +116,7 @@ def run_step(
         (extra["work_path"] / OWN_MARK).touch()
     started = time.monotonic()
     record.note(step.name, "running")
-    with building(places) as drafts:
+    with building(places) as drafts, translated(workspace.root):  # before the drafts go, and with them the full disk
         step.stage.run(config, **inputs, **used, **drafts, **extra)
         manifest = Manifest(
             step=step.name,

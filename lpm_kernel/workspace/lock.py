@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,8 +29,9 @@ def lock(workspace: Workspace) -> Iterator[None]:
         if not _taken(file):
             holder = file.read(LONGEST_HOLDER).decode("ascii", errors="replace").strip() or "unknown"
             raise BusyError(f"{workspace.root} is in use by process {holder}; wait for it, or end it")
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n".encode())
+        with suppress(OSError):  # on a full disk nobody learns who, and `lpm clean` can make room
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n".encode())
         for leftover in workspace.root.glob(f"**/{TEMPORARY}*"):
             remove(leftover)
         workspace.identify()
