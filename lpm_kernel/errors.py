@@ -166,11 +166,6 @@ OF_LIBRARIES = {
 """What torch (C++) and safetensors (Rust) say in words -> the number that they were told."""
 
 
-def from_os_error(error: OSError) -> LpmError | OSError:
-    """The error to raise for what the disk said; itself when the table does not know it."""
-    return from_system(error) or error
-
-
 def from_system(error: BaseException, place: Path | None = None) -> LpmError | None:
     """What the system said through Python or a library, as one of ours; None when it speaks of something else.
 

@@ -49,7 +49,7 @@ def limited(workspace: Workspace) -> Command:
             capture_output=True,
             text=True,
             timeout=300,
-            preexec_fn=prepare,  # noqa: PLW1509 - no thread of ours runs
+            preexec_fn=prepare,
             cwd=workspace.root.parent,
             env={**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENAI_API_KEY": "scripted"},
         )

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from lpm_kernel.config import Config
-from lpm_kernel.errors import DataError, OutputError, from_os_error
+from lpm_kernel.errors import DataError, OutputError, translated
 from lpm_kernel.files import write_json
 from lpm_kernel.models import merge_report
 from lpm_kernel.models.adapter import ADAPTER_CONFIG, Update, match_base, read_adapter
@@ -111,13 +111,12 @@ def run(config: StageConfig, *, base_model_path: Path, lora_adapter_path: Path, 
         say(f"nothing to merge: {lora_adapter_path} holds a whole model (full fine-tuning), which is copied")
         read_model_config(lora_adapter_path)
     try:
-        for path in dict.fromkeys((source_path, base_model_path)):
-            copy_files(path, output_model_path, TOKENIZER_FILES)
-        _write_model(config, source_path, updates, output_model_path)
-    except BaseException as error:
+        with translated(output_model_path):
+            for path in dict.fromkeys((source_path, base_model_path)):
+                copy_files(path, output_model_path, TOKENIZER_FILES)
+            _write_model(config, source_path, updates, output_model_path)
+    except BaseException:
         shutil.rmtree(output_model_path, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise from_os_error(error) from error
         raise
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpm_kernel.checkout import CHECKOUT
-from lpm_kernel.errors import DataError, MissingInputError, ServiceError, from_os_error
+from lpm_kernel.errors import DataError, MissingInputError, ServiceError, translated
 from lpm_kernel.export import convert_child, pre_tokenizer
 from lpm_kernel.files import file_sha256
 from lpm_kernel.serving.child import Child, clean_environment
@@ -49,7 +49,8 @@ class Conversion:
                 f"as one of {', '.join(pre_tokenizer.KNOWN.values())}"
             )
         if refusal := _refusal(code):
-            raise from_os_error(OSError(refusal, os.strerror(refusal), str(self.gguf_path.parent)))
+            with translated(self.gguf_path.parent):
+                raise OSError(refusal, os.strerror(refusal))
         raise DataError(f"llama.cpp's converter failed (exit {code}) on {self.model_path}; {self.child.log_end()}")
 
 
