@@ -122,6 +122,7 @@ class Finding:
 # What the system says ---------------------------------------------------------------------------------------------
 
 LONGEST_REASON = 200
+TORCHS_PLACE = re.compile(r"^\[enforce fail at [^]]*\](?: err == 0)?[ .]*")
 FULL = "free space there and start the same command again: what was done is kept"
 LESS_MEMORY = (
     "end other programs, or ask for less: a smaller --batch-size (with more --gradient-accumulation-steps), a shorter "
@@ -179,10 +180,9 @@ def from_system(error: BaseException, place: Path | None = None) -> LpmError | N
     kind, cure = OS_ERRORS[number]
     named = getattr(error, "filename", None)
     path = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else place
-    reason = os.strerror(number) if isinstance(error, OSError | MemoryError) else str(error).strip().split("\n")[0]
-    told = reason[:LONGEST_REASON] + (f": {path}" if path and kind is not MemoryShortError else "")
+    where = f": {path}" if path and kind is not MemoryShortError else ""
     room = f" ({_free(path)} free there)" if path and kind is DiskError else ""
-    return kind(f"{told}{room}; {cure}")
+    return kind(f"{_reason(error, number)}{where}{room}; {cure}")
 
 
 @contextmanager
@@ -208,6 +208,13 @@ def _number(error: BaseException) -> int:
     if told := re.search(r"\(os error (\d+)\)", str(error)):
         return int(told[1])
     return next((number for words, number in OF_LIBRARIES.items() if re.search(words, str(error))), 0)
+
+
+def _reason(error: BaseException, number: int) -> str:
+    """The system's word; SQLite's own, and that of who tells how much memory it asked for, says more."""
+    words = TORCHS_PLACE.sub("", str(error).strip()).split("\n")[0][:LONGEST_REASON]
+    says_more = isinstance(error, sqlite3.Error) or (number == errno.ENOMEM and not isinstance(error, OSError))
+    return words if says_more and words else os.strerror(number)
 
 
 def _free(path: Path) -> str:

@@ -52,6 +52,7 @@ def test_what_the_system_says_has_a_class_a_place_and_a_cure(name: str, tmp_path
     assert kind is MemoryShortError or str(tmp_path) in told or "/a/b" in told
     assert kind is not DiskError or re.search(r"\([\d.]+ (bytes|KiB|MiB|GiB) free there\)", told)
     assert "\n" not in told
+    assert "enforce" not in told
 
 
 def test_the_path_that_an_error_names_is_told_before_ours(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from lpm_kernel.errors import BusyError, translated
 from lpm_kernel.files import TEMPORARY, make_folder, remove
@@ -51,7 +51,7 @@ def is_locked(workspace: Workspace) -> bool:
 
 
 @contextmanager
-def _opened(path: Path, mode: str, more: int = 0) -> Iterator[BinaryIO]:
+def _opened(path: Path, mode: str, more: int = 0) -> Iterator[IO[bytes]]:
     """A plain file, unbuffered; no link is followed, and nothing else is waited for or written to."""
     more |= os.O_NOFOLLOW | os.O_NONBLOCK
     with open(path, mode, buffering=0, opener=lambda name, flags: os.open(name, flags | more, 0o600)) as file:
@@ -60,7 +60,7 @@ def _opened(path: Path, mode: str, more: int = 0) -> Iterator[BinaryIO]:
         yield file
 
 
-def _taken(file: BinaryIO) -> bool:
+def _taken(file: IO[bytes]) -> bool:
     """Take the writer's lock if it is free; `is_locked` may hold it for an instant, so one refusal is none."""
     for _ in range(TRIALS):
         try:
