@@ -159,12 +159,12 @@ OF_SQLITE = {
 }
 OF_LIBRARIES = {
     r"No space left on device": errno.ENOSPC,
-    r"PytorchStreamWriter failed|iostream error|unexpected pos \d+ vs": errno.EIO,
+    r"PytorchStreamWriter failed|iostream error|unexpected pos \d+ vs|\d+ requested and \d+ written": errno.EIO,
     r"Parent directory .* does not exist": errno.ENOENT,
     r"can't allocate memory|Cannot allocate memory|[Oo]ut of memory|bad_alloc": errno.ENOMEM,
     r"failed to map segment|can't start new thread": errno.ENOMEM,
 }
-"""What torch (C++) and safetensors (Rust) say in words -> the number that they were told."""
+"""What torch (C++), numpy and safetensors (Rust) say in words -> the number that they were told."""
 
 
 def from_system(error: BaseException, place: Path | None = None) -> LpmError | None:

@@ -39,6 +39,7 @@ SAID: dict[str, tuple[Exception, type[LpmError]]] = {
         RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 128 vs 22"),
         DiskError,
     ),
+    "numpy on a full disk": (OSError("69120 requested and 7728 written"), DiskError),
     "torch in a folder that is gone": (RuntimeError("Parent directory /a/b does not exist."), OutputError),
 }
 

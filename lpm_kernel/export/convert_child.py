@@ -7,6 +7,7 @@ transformers loads; that one counts, since training used it, and it is not alway
 
 import errno
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ UNKNOWN_PRE_TOKENIZER = 65
 """Exit code: upstream does not know the vocabulary, and neither do we; the log's last line tells how it splits."""
 REFUSED = 128
 """Added to the errno of what disk or memory refused, the exit code: on a full disk no log can tell it."""
+NUMPY_CUT_SHORT = r"\d+ requested and \d+ written"
+"""What `tofile` says, without an errno, when the disk took only a part."""
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.ENOMEM)
 
 
@@ -31,6 +34,8 @@ def main() -> None:
         runpy.run_path(script, run_name="__main__")
     except (OSError, MemoryError) as error:
         number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno
+        if re.search(NUMPY_CUT_SHORT, str(error)):
+            number = errno.EIO
         if number not in REFUSALS:
             raise
         sys.exit(REFUSED + number)
