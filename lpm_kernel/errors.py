@@ -6,6 +6,7 @@ LpmError                     70  what none of the others fits
 ├── MissingInputError        66  a file that a step needs is not there
 ├── ServiceError             69  a server (model or judge) does not answer as it must
 ├── DivergedError            70  training produced a loss that is not finite
+├── MemoryShortError         71  the machine has not the memory that was asked for
 ├── OutputError              73  a result cannot be created
 ├── DiskError                74  the disk is full or failed while writing
 ├── BusyError                75  another run holds the workspace; try again later
@@ -16,7 +17,14 @@ Every message holds the value, what was expected, and the next move.
 """
 
 import errno
+import os
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class LpmError(Exception):
@@ -51,6 +59,12 @@ class ServiceError(LpmError):
 
 class DivergedError(LpmError):
     """Training produced a loss that is not finite."""
+
+
+class MemoryShortError(LpmError):
+    """The machine has not the memory that was asked for."""
+
+    exit_code = 71
 
 
 class OutputError(LpmError):
@@ -105,24 +119,115 @@ class Finding:
             raise self.blocks(self.sentence)
 
 
+# What the system says ---------------------------------------------------------------------------------------------
+
+LONGEST_REASON = 200
+TORCHS_PLACE = re.compile(r"^\[enforce fail at [^]]*\](?: err == 0)?[ .]*")
+FULL = "free space there and start the same command again: what was done is kept"
+LESS_MEMORY = (
+    "end other programs, or ask for less: a smaller --batch-size (with more --gradient-accumulation-steps), a shorter "
+    "--max-length, --gradient-checkpointing, fewer --slots, a smaller base model"
+)
 OS_ERRORS: dict[int, tuple[type[LpmError], str]] = {
-    **dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG),
-        (DiskError, "free space and start again: what was there before still is"),
-    ),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), (DiskError, FULL)),
+    errno.EIO: (DiskError, "the disk failed or is full: free space, look after the disk, and start again"),
+    errno.EFBIG: (DiskError, "a limit forbids so large a file: raise it (ulimit -f), free space, and start again"),
     **dict.fromkeys(
         (errno.EPERM, errno.EACCES, errno.EROFS),
         (OutputError, "make it writable for you, or choose another --workspace"),
     ),
     **dict.fromkeys(
-        (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+        (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
         (OutputError, "something else is in the way; move it, or choose another --workspace"),
     ),
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ESTALE),
+        (OutputError, "it was removed while we worked with it; start the same command again"),
+    ),
+    errno.ENOMEM: (MemoryShortError, LESS_MEMORY),
 }
-"""What the disk said -> our error, and the next move."""
+"""What the system said -> our error, and the next move."""
+OF_SQLITE = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_NOMEM: errno.ENOMEM,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_CORRUPT: errno.EIO,
+    sqlite3.SQLITE_NOTADB: errno.EIO,
+}
+OF_LIBRARIES = {
+    r"No space left on device": errno.ENOSPC,
+    r"PytorchStreamWriter failed|iostream error|unexpected pos \d+ vs|\d+ requested and \d+ written": errno.EIO,
+    r"Parent directory .* does not exist": errno.ENOENT,
+    r"can't allocate memory|Cannot allocate memory|[Oo]ut of memory|bad_alloc": errno.ENOMEM,
+    r"failed to map segment|can't start new thread": errno.ENOMEM,
+}
+"""What torch (C++), numpy and safetensors (Rust) say in words -> the number that they were told."""
 
 
-def from_os_error(error: OSError) -> LpmError | OSError:
-    """The error to raise for what the disk said; itself when the table does not know it."""
-    kind, cure = OS_ERRORS.get(error.errno or 0, (None, ""))
-    return error if kind is None else kind(f"{error}; {cure}")
+def from_system(error: BaseException, place: Path | None = None) -> LpmError | None:
+    """What the system said through Python or a library, as one of ours; None when it speaks of something else.
+
+    `place` is told where the error names no path.
+    """
+    if isinstance(error, LpmError):
+        return error
+    number = _number(error)
+    if number not in OS_ERRORS:
+        return None
+    kind, cure = OS_ERRORS[number]
+    named = getattr(error, "filename", None)
+    path = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else place
+    where = f": {path}" if path and kind is not MemoryShortError else ""
+    room = f" ({_free(path)} free there)" if path and kind is DiskError else ""
+    return kind(f"{_reason(error, number)}{where}{room}; {cure}")
+
+
+@contextmanager
+def translated(place: Path) -> Iterator[None]:
+    """Raises what the system says in the block as an error of ours that names the place."""
+    try:
+        yield
+    except Exception as error:
+        known = from_system(error, place)
+        if known is None or known is error:
+            raise
+        raise known from error
+
+
+def _number(error: BaseException) -> int:
+    """The errno that the error, or what it came of, stands for; 0 when none."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, sqlite3.Error):
+        return OF_SQLITE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, 0)
+    if told := re.search(r"\(os error (\d+)\)", str(error)):
+        return int(told[1])
+    return next((number for words, number in OF_LIBRARIES.items() if re.search(words, str(error))), 0)
+
+
+def _reason(error: BaseException, number: int) -> str:
+    """The system's word; SQLite's own, and that of who tells how much memory it asked for, says more."""
+    words = TORCHS_PLACE.sub("", str(error).strip()).split("\n")[0][:LONGEST_REASON]
+    says_more = isinstance(error, sqlite3.Error) or (number == errno.ENOMEM and not isinstance(error, OSError))
+    return words if says_more and words else os.strerror(number)
+
+
+def _free(path: Path) -> str:
+    """Room on the disk of the path, or of the nearest folder that is there."""
+    place = next(p for p in (path, *path.absolute().parents) if p.exists())
+    return human_bytes(shutil.disk_usage(place).free)
+
+
+def human_bytes(count: int) -> str:
+    """`0 bytes`, `96 KiB`, `1.4 GiB`."""
+    size, unit = float(count), "bytes"
+    for larger in ("KiB", "MiB", "GiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.1f} {unit}" if unit == "GiB" else f"{size:.0f} {unit}"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from lpm_kernel.errors import DataError, MissingInputError, from_os_error
+from lpm_kernel.errors import DataError, MissingInputError, translated
 from lpm_kernel.progress import progress
 
 TEMPORARY = ".lpm-tmp-"
@@ -87,20 +87,23 @@ def write_flushed(path: Path, text: str) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """A small file, whole or not at all."""
+    """A small file, whole or not at all; raises OutputError or DiskError."""
     make_folder(path.parent)
     draft = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
-    write_flushed(draft, text)
-    draft.rename(path)
-    flush(path.parent)
+    with translated(path):
+        try:
+            write_flushed(draft, text)
+            draft.rename(path)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
+        flush(path.parent)
 
 
 def make_folder(path: Path) -> None:
     """With its parents; raises OutputError or DiskError."""
-    try:
+    with translated(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise from_os_error(error) from None
 
 
 def remove(path: Path) -> None:

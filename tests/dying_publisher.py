@@ -62,7 +62,7 @@ def _write(name: str, path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _die_at(number: int) -> None:
+def die_at(number: int) -> None:
     left = number
 
     def dying(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,7 +91,7 @@ def main() -> None:
         elif before == "owners":
             put(root, "mine")
         if (pid := os.fork()) == 0:
-            _die_at(number)
+            die_at(number)
             publish(root, "new")
             os._exit(0)
         survived = not os.WIFSIGNALED(os.waitpid(pid, 0)[1])

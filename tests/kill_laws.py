@@ -68,7 +68,9 @@ def journal_rows(root: Path, step: str) -> Rows:
         with closing(sqlite3.connect(Path(folder) / path.name)) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'record'").fetchone():
                 return {}
-            found = {key: (row, value) for row, key, value in connection.execute("SELECT rowid, * FROM record")}
+            found = {
+                key: (row, value) for row, key, value in connection.execute("SELECT rowid, key, value FROM record")
+            }
     return found
 
 

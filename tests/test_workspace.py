@@ -1,7 +1,9 @@
 """An artifact is whole or absent, tells what made it, and what was the owner's is never lost."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,33 @@ def test_one_writer_and_the_second_learns_who(workspace: Workspace) -> None:
         holder.communicate()
     with lock(workspace):
         assert not list(workspace.root.glob("*.kept*"))
+
+
+@pytest.mark.parametrize("in_the_way", ["a folder", "a link", "a pipe", "a loop"])
+def test_whatever_stands_in_the_place_of_the_lock_is_told_and_left_as_it_is(
+    in_the_way: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("somebody's")
+    path = workspace.lock_path
+    make: dict[str, Callable[[], None]] = {
+        "a folder": path.mkdir,
+        "a link": lambda: path.symlink_to(outside),
+        "a pipe": lambda: os.mkfifo(path),
+    }
+    make.get(in_the_way, lambda: path.symlink_to(path))()
+    with pytest.raises(OutputError, match=r"\.lock; something else is in the way"), lock(workspace):
+        pass
+    with pytest.raises(OutputError, match=r"\.lock; something else is in the way"):
+        is_locked(workspace)
+    assert outside.read_text() == "somebody's"
+
+
+def test_a_lock_file_of_any_content_is_taken(workspace: Workspace) -> None:
+    workspace.lock_path.write_bytes(b"\xff\x00" * 100)
+    assert not is_locked(workspace)
+    with lock(workspace):
+        assert workspace.lock_path.read_text() == f"{os.getpid()}\n"
 
 
 def test_leftovers_of_a_killed_run_are_swept(workspace: Workspace) -> None:

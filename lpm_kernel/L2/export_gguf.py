@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from lpm_kernel.errors import DataError, Finding, MissingInputError, from_os_error
+from lpm_kernel.errors import DataError, Finding, MissingInputError, translated
 from lpm_kernel.export import fidelity
 from lpm_kernel.export.completeness import check_gguf
 from lpm_kernel.export.converter import converter_sha256, converting, find_converter
@@ -135,12 +135,11 @@ def check_fidelity(
 @contextmanager
 def _complete_or_absent(*paths: Path) -> Iterator[None]:
     try:
-        yield
-    except BaseException as error:
+        with translated(paths[0]):
+            yield
+    except BaseException:
         for path in paths:
             path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise from_os_error(error) from error
         raise
 
 

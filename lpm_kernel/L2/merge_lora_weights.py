@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from lpm_kernel.config import Config
-from lpm_kernel.errors import DataError, OutputError, from_os_error
+from lpm_kernel.errors import DataError, OutputError, translated
 from lpm_kernel.files import write_json
 from lpm_kernel.models import merge_report
 from lpm_kernel.models.adapter import ADAPTER_CONFIG, Update, match_base, read_adapter
@@ -137,13 +137,12 @@ def run(config: StageConfig, *, base_model_path: Path, lora_adapter_path: Path, 
     origins = _origins(base_model_path, lora_adapter_path) if whole else {}
     updates = {} if whole else _matching_updates(base_model_path, lora_adapter_path)
     try:
-        for path in dict.fromkeys((source_path, base_model_path)):
-            copy_files(path, output_model_path, TOKENIZER_FILES)
-        _write_model(config, source_path, Changes(updates, origins), output_model_path)
-    except BaseException as error:
+        with translated(output_model_path):
+            for path in dict.fromkeys((source_path, base_model_path)):
+                copy_files(path, output_model_path, TOKENIZER_FILES)
+            _write_model(config, source_path, Changes(updates, origins), output_model_path)
+    except BaseException:
         shutil.rmtree(output_model_path, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise from_os_error(error) from error
         raise
 
 

@@ -20,7 +20,7 @@ from lpm_kernel.commands.run import run_app
 from lpm_kernel.commands.serve import serve
 from lpm_kernel.commands.use import use
 from lpm_kernel.commands.versions import compare, rollback, versions
-from lpm_kernel.errors import LpmError, UsageError, from_os_error
+from lpm_kernel.errors import LpmError, UsageError, from_system
 from lpm_kernel.progress import say, show_sentences
 
 app = typer.Typer(
@@ -52,8 +52,13 @@ def lpm(
     """Make a personal language model prefer its own best answers, and prove it."""
 
 
+PRIVATE_UMASK = 0o077
+"""What we and our children write is for its owner alone: folders 0700, files 0600, whoever writes them."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: errors become one message and a sysexits code, signals 128 + their number."""
+    os.umask(PRIVATE_UMASK)
     signal.signal(signal.SIGTERM, _terminate)
     show_sentences()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -68,13 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _end(STOPPED, 130)
     except BrokenPipeError:
         _end("", 141)
-    except OSError as error:
-        known = from_os_error(error)
-        if not isinstance(known, LpmError):
-            raise
-        _end(f"error: {known}", known.exit_code)
     except Exception as error:
-        usage = _usage_message(error)
+        known, usage = from_system(error), _usage_message(error)
+        if known is not None:
+            _end(f"error: {known}", known.exit_code)
         if usage is None:
             raise
         _end(f"error: {usage}" if usage else "", UsageError.exit_code)

@@ -5,7 +5,9 @@ token ids of a test text, does not know a BPE vocabulary, its pre-tokenizer is d
 transformers loads; that one counts, since training used it, and it is not always what tokenizer.json says.
 """
 
+import errno
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -13,17 +15,30 @@ from typing import Any
 
 UNKNOWN_PRE_TOKENIZER = 65
 """Exit code: upstream does not know the vocabulary, and neither do we; the log's last line tells how it splits."""
+REFUSED = 128
+"""Added to the errno of what disk or memory refused, the exit code: on a full disk no log can tell it."""
+NUMPY_CUT_SHORT = r"\d+ requested and \d+ written"
+"""What `tofile` says, without an errno, when the disk took only a part."""
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.ENOMEM)
 
 
 def main() -> None:
-    """Exits as the converter does, or with UNKNOWN_PRE_TOKENIZER."""
+    """Exits as the converter does, with UNKNOWN_PRE_TOKENIZER, or with REFUSED + an errno."""
     converter_path = Path(sys.argv[1])
     sys.addaudithook(_refuse_network)
     sys.path[:0] = [str(converter_path / "gguf-py"), str(converter_path)]
     _know_more_pre_tokenizers()
     script = str(converter_path / "convert_hf_to_gguf.py")
     sys.argv = [script, *sys.argv[2:]]
-    runpy.run_path(script, run_name="__main__")
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except (OSError, MemoryError) as error:
+        number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno
+        if re.search(NUMPY_CUT_SHORT, str(error)):
+            number = errno.EIO
+        if number not in REFUSALS:
+            raise
+        sys.exit(REFUSED + number)
 
 
 def _know_more_pre_tokenizers() -> None:

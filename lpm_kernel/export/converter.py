@@ -1,6 +1,9 @@
 """llama.cpp's converter as a child process: found, started without network or secrets, watched, ended with us."""
 
+import errno
 import hashlib
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpm_kernel.checkout import CHECKOUT
-from lpm_kernel.errors import DataError, DiskError, MissingInputError, ServiceError
+from lpm_kernel.errors import DataError, MissingInputError, ServiceError, translated
 from lpm_kernel.export import convert_child, pre_tokenizer
 from lpm_kernel.files import file_sha256
 from lpm_kernel.serving.child import Child, clean_environment
@@ -24,11 +27,12 @@ class Conversion:
 
     child: Child
     model_path: Path
+    gguf_path: Path
     deadline_s: float
     """By the monotonic clock."""
 
     def finish(self) -> None:
-        """Wait for its end; raises DataError or DiskError with what it said, ServiceError when it hangs."""
+        """Wait for its end; raises DataError, DiskError or MemoryShortError, and ServiceError when it hangs."""
         code = self.child.wait(self.deadline_s - time.monotonic())
         if code == 0:
             return
@@ -44,9 +48,17 @@ class Conversion:
                 f"model would see other tokens than the trained one: {lines[-1]}; take a model that splits "
                 f"as one of {', '.join(pre_tokenizer.KNOWN.values())}"
             )
-        if any("No space left" in line for line in lines):
-            raise DiskError(f"the disk is full while {self.model_path} was converted; free space and start again")
+        if refusal := _refusal(code):
+            with translated(self.gguf_path.parent):
+                raise OSError(refusal, os.strerror(refusal))
         raise DataError(f"llama.cpp's converter failed (exit {code}) on {self.model_path}; {self.child.log_end()}")
+
+
+def _refusal(code: int) -> int:
+    """The errno of what the system refused the converter; 0 when it ended for another reason."""
+    if code == -signal.SIGKILL:
+        return errno.ENOMEM  # the kernel takes memory back like this, and nobody else kills it
+    return code - convert_child.REFUSED if code - convert_child.REFUSED in convert_child.REFUSALS else 0
 
 
 def find_converter(setting: str) -> Path:
@@ -77,6 +89,6 @@ def converting(
     wanted = [str(model_path.resolve()), "--outfile", str(gguf_path.resolve()), "--outtype", outtype]
     child = Child("llama.cpp's converter", [*script, *wanted], clean_environment(OFFLINE), log_path)
     try:
-        yield Conversion(child, model_path, time.monotonic() + timeout_s)
+        yield Conversion(child, model_path, gguf_path, time.monotonic() + timeout_s)
     finally:
         child.stop()

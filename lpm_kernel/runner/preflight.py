@@ -1,10 +1,13 @@
 """What is missing on this machine and in this workspace, and the cure: before hours of work, not after."""
 
 import os
+import shlex
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
 from lpm_kernel.config import Config
 from lpm_kernel.errors import Finding, LpmError, MissingInputError, OutputError
@@ -15,6 +18,7 @@ from lpm_kernel.workspace.places import Workspace
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "gguf", "openai", "sacrebleu")
 LEAST_FREE_BYTES = 2 * 1024**3
+OTHERS_MAY_ENTER, OTHERS_MAY_READ = stat.S_IXGRP | stat.S_IXOTH, stat.S_IRGRP | stat.S_IROTH
 
 
 def examine(workspace: Workspace, configs: Mapping[str, Config]) -> list[Finding]:
@@ -47,9 +51,20 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
     place = next(p for p in (workspace.root, *workspace.root.parents) if p.exists())
     writable = os.access(place, os.W_OK)
     yield Finding("workspace", str(workspace.root), writable, "choose a folder of yours with --workspace", OutputError)
+    exposed = _exposed(workspace.root)
+    told = f"{exposed} files can be read by others on this machine" if exposed else "nobody else can read it"
+    yield Finding("privacy", told, not exposed, f"chmod -R go= {shlex.quote(str(workspace.root))}")
     free = shutil.disk_usage(place).free
     cure = "free at least three times the size of your model"
     yield Finding("disk", f"{free / 1024**3:.0f} GiB free", free >= LEAST_FREE_BYTES, cure)
+
+
+def _exposed(root: Path) -> int:
+    """Files that group or others may read, unless the root keeps them out; what older versions or the owner wrote."""
+    if not root.is_dir() or not root.stat().st_mode & OTHERS_MAY_ENTER:
+        return 0
+    files = (path.lstat().st_mode for path in root.rglob("*"))
+    return sum(stat.S_ISREG(mode) and bool(mode & OTHERS_MAY_READ) for mode in files)
 
 
 def _data(workspace: Workspace, states: Mapping[str, StepState]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lpm_kernel.config import Config
 from lpm_kernel.demo.gift import is_all_demo
-from lpm_kernel.errors import LpmError, MissingInputError
+from lpm_kernel.errors import LpmError, MissingInputError, translated
 from lpm_kernel.pipeline import STEPS, Step, maker_of, step_named
 from lpm_kernel.progress import clock, say
 from lpm_kernel.runner.preflight import refuse_when_blocked
@@ -136,7 +136,8 @@ def run_step(
 
     with building(places) as drafts:
         try:
-            step.stage.run(config, **inputs, **used, **drafts, **extra)
+            with translated(workspace.root):  # before the drafts go, and with them the full disk
+                step.stage.run(config, **inputs, **used, **drafts, **extra)
         except LpmError:
             if account := _account_alone(step, drafts, places):
                 publish(workspace, account, places, manifest())

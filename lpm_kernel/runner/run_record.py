@@ -4,11 +4,11 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 from lpm_kernel.config import Config
-from lpm_kernel.errors import DataError, LpmError, MissingInputError
+from lpm_kernel.errors import DataError, LpmError, MissingInputError, translated
 from lpm_kernel.files import read_record, write_atomically
 from lpm_kernel.progress import log_to, printable, say
 from lpm_kernel.records import Record
@@ -65,11 +65,17 @@ class RunRecord:
         status = RunStatus(run=self.id, demo=self.demo, steps=tuple(self._steps.values()))
         write_atomically(self.folder / "status.json", status.model_dump_json(indent=2))
 
-    def fail(self) -> None:
-        """Whatever was running has failed."""
-        for step in list(self._steps.values()):
-            if step.state == "running":
-                self.note(step.name, "failed")
+    def fail(self, error: BaseException) -> None:
+        """Whatever was running has failed; where the disk takes no note of it, that changes nothing."""
+        if not self.folder.is_dir():
+            return
+        with suppress(OSError, LpmError):
+            for step in list(self._steps.values()):
+                if step.state == "running":
+                    self.note(step.name, "failed")
+            if isinstance(error, LpmError):
+                with (self.folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as log:
+                    log.write(f"error: {printable(str(error))}\n")
 
 
 @contextmanager
@@ -82,12 +88,10 @@ def recording(workspace: Workspace, configs: Mapping[str, Config], demo: bool) -
     record.write()
     with log_to(record.folder / "log.txt"):
         try:
-            yield record
+            with translated(workspace.root):
+                yield record
         except BaseException as error:
-            record.fail()
-            if isinstance(error, LpmError):
-                with (record.folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as log:
-                    log.write(f"error: {printable(str(error))}\n")
+            record.fail(error)
             raise
 
 

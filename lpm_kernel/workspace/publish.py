@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from lpm_kernel.errors import OutputError, from_os_error
+from lpm_kernel.errors import OutputError, translated
 from lpm_kernel.files import TEMPORARY, file_sha256, flush, make_folder, remove, write_atomically, write_flushed
 from lpm_kernel.progress import say
 from lpm_kernel.workspace.manifest import MANIFEST, MANIFEST_SUFFIX, Manifest, files_of, manifest_path
@@ -35,13 +35,11 @@ def building(places: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
 
 def publish(workspace: Workspace, drafts: Mapping[str, Path], places: Mapping[str, Path], manifest: Manifest) -> None:
     """Give each draft its manifest, with the draft's own files, and its place."""
-    try:
-        for role, draft in drafts.items():
+    for role, draft in drafts.items():
+        with translated(places[role]):
             if not draft.exists():
-                raise OutputError(f"step {manifest.step} made no {role} ({places[role]}); this is a defect of ours")
+                raise OutputError(f"step {manifest.step} made no {role} ({places[role]}), or something removed it")
             _publish_one(workspace, draft, places[role], manifest)
-    except OSError as error:
-        raise from_os_error(error) from error
 
 
 def give(drafts: Mapping[str, Path], places: Mapping[str, Path]) -> None:

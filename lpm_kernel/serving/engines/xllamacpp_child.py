@@ -6,6 +6,7 @@ The API key comes in the environment (LLAMA_API_KEY, as llama-server reads it), 
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -18,7 +19,8 @@ def main() -> None:
         server = _server(child_launch(__doc__))
     except RuntimeError as error:
         sys.exit(str(error))
-    print(f"listening at {server.listening_address}", flush=True)
+    with suppress(OSError):  # a full disk takes no log, and the model can be served all the same
+        print(f"listening at {server.listening_address}", flush=True)
     while True:
         signal.pause()
 
