@@ -130,8 +130,11 @@ def test_whatever_stands_in_the_place_of_the_lock_is_told_and_left_as_it_is(
     assert outside.read_text() == "somebody's"
 
 
-def test_a_lock_file_of_any_content_is_taken(workspace: Workspace) -> None:
-    workspace.lock_path.write_bytes(b"\xff\x00" * 100)
+@pytest.mark.parametrize("text", ["", "4711\n", "\0" * 512])
+def test_a_lock_that_a_dead_run_left_is_taken_whatever_the_power_loss_made_of_it(
+    text: str, workspace: Workspace
+) -> None:
+    workspace.lock_path.write_text(text)
     assert not is_locked(workspace)
     with lock(workspace):
         assert workspace.lock_path.read_text() == f"{os.getpid()}\n"
