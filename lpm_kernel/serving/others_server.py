@@ -6,13 +6,13 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from lpm_kernel.config import shown_url
 from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.files import file_sha256
-from lpm_kernel.progress import say
+from lpm_kernel.progress import inline, say
 from lpm_kernel.serving import listener, probe
 from lpm_kernel.serving.endpoint import ENDPOINT_KEY, Endpoint, ServingConfig
 from lpm_kernel.serving.http import NO_KEY, UnansweredError, fetch_json, root_of
+from lpm_kernel.urls import shown_url
 
 POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
@@ -36,7 +36,7 @@ def configured(config: ServingConfig) -> Endpoint:
             f"endpoint {shown_url(base_url)} does not answer as an OpenAI-compatible chat server: {error}; "
             "check --endpoint (it mostly ends in /v1) and that the server runs"
         ) from None
-    say(f"asking {endpoint.model} at {shown_url(base_url)}, as configured")
+    say(f"asking {inline(endpoint.model)} at {shown_url(base_url)}, as configured")
     return endpoint
 
 
@@ -67,7 +67,7 @@ def on_port(config: ServingConfig, gguf_path: Path | None) -> Endpoint | None:
         return None
     known = served and not served.is_stale
     say(
-        f"asking the server that runs on port {config.port}: model {endpoint.model}"
+        f"asking the server that runs on port {config.port}: model {inline(endpoint.model)}"
         + (f", {served.path}" if served and str(served.path) != endpoint.model else "")
         + ("" if known else "; whether it serves the model that will be trained cannot be seen")
     )

@@ -7,13 +7,11 @@ judged and compared as the model wrote it, its thoughts included.
 """
 
 import os
-import shutil
 import subprocess
 from functools import partial
-from pathlib import Path
 
 from lpm_kernel.checkout import CHECKOUT
-from lpm_kernel.serving.child import clean_environment
+from lpm_kernel.serving.child import WORKING_FOLDER, clean_environment, find_program
 from lpm_kernel.serving.engines.base import Launch, Program
 
 NAME = "llama-server"
@@ -34,10 +32,9 @@ HELP_TIMEOUT_S = 15.0
 
 
 def find() -> list[Program]:
-    """The documented places below the project and the current folder, then PATH; each file once."""
-    places = [root / name for root in (CHECKOUT, Path.cwd()) for name in BINARIES]
-    found = shutil.which(NAME)
-    places += [Path(found)] if found else []
+    """The documented places below the project, then PATH; each file once."""
+    found = find_program(NAME)
+    places = [*(CHECKOUT / name for name in BINARIES), *([found] if found else [])]
     usable = dict.fromkeys(p.resolve() for p in places if p.is_file() and os.access(p, os.X_OK))
     return [Program(NAME, str(path), partial(_command, str(path))) for path in usable]
 
@@ -54,7 +51,12 @@ def _help(binary: str) -> str:
     """What the binary says of its flags; empty when it cannot even do that (its start will tell why)."""
     try:
         shown = subprocess.run(
-            [binary, "--help"], capture_output=True, timeout=HELP_TIMEOUT_S, check=False, env=clean_environment()
+            [binary, "--help"],
+            capture_output=True,
+            timeout=HELP_TIMEOUT_S,
+            check=False,
+            env=clean_environment(),
+            cwd=WORKING_FOLDER,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
