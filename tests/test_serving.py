@@ -28,8 +28,9 @@ from lpm_kernel.serving.client import ChatClient, Completion
 from lpm_kernel.serving.connect import connect
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.engines import llama_server
+from lpm_kernel.serving.front import serve_forever
 from lpm_kernel.serving.http import UnansweredError, fetch_json
-from lpm_kernel.serving.own_server import serve, serve_forever
+from lpm_kernel.serving.own_server import serve
 
 QUESTION = [Message(role="user", content="Where does Ada live?")]
 FAKE = """#!{python}
@@ -40,6 +41,7 @@ given = dict(zip(sys.argv[1:], sys.argv[2:]))
 {deed}
 child = ["-m", "lpm_kernel.serving.engines.xllamacpp_child", "--model", given["-m"], "--port", given["--port"]]
 child += ["--slots", given["-np"], "--context-tokens", given["-c"], "--threads", given["-t"]]
+child += ["--alias", given["--alias"]]
 os.execv(sys.executable, [sys.executable, *child])
 """
 

@@ -129,7 +129,7 @@ def show_verdict(workspace: Workspace, as_json: bool) -> None:
     _show_measures(evaluation, "before", "after")
     colour = "green" if evaluation.decision == "promote" else "yellow"
     _console().print(
-        f"[bold {colour}]{evaluation.decision}[/]: {escape('; '.join(evaluation.reasons))}", soft_wrap=True
+        f"[bold {colour}]{evaluation.decision}[/]: {escape(inline('; '.join(evaluation.reasons)))}", soft_wrap=True
     )
     _show_paths(evaluation=path, report=report)
     _console().print("next: open the report in a browser; `lpm serve` serves the model that the evidence stands for")
@@ -145,7 +145,7 @@ def show_comparison(found_path: Path, before: str, after: str, as_json: bool) ->
     better = evaluation.decision == "promote"
     told = f"{after} is better than {before}" if better else f"{after} is not shown to be better than {before}"
     colour = "green" if better else "yellow"
-    _console().print(f"[bold {colour}]{told}[/]: {escape('; '.join(evaluation.reasons))}", soft_wrap=True)
+    _console().print(f"[bold {colour}]{told}[/]: {escape(inline('; '.join(evaluation.reasons)))}", soft_wrap=True)
     _show_paths(evaluation=found_path / "evaluation.json", report=found_path / "report.html")
 
 

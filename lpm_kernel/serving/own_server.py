@@ -34,14 +34,14 @@ SMALL_MODEL_BYTES = 16 * 2**20
 def serve(gguf_path: Path, config: ServingConfig, log_path: Path, *, api_key: str | None = None) -> Iterator[Endpoint]:
     """Our own server for one GGUF file, gone after the block whatever happens in it.
 
-    api_key: None makes a random one; empty serves without, for a person's own use.
+    api_key: None makes a random one; empty serves without, to whoever knows the port.
     Call it from a thread that outlives the block: the kernel kills the server at that thread's death.
     Raises MissingInputError or DataError for the file, ServiceError when no engine works or the server dies.
     """
     key = SecretStr(secrets.token_urlsafe(32) if api_key is None else api_key)
     child, endpoint = _start_first_that_works(gguf_path.resolve(), config, log_path, key)
     try:
-        say(f"serving {gguf_path} with {endpoint.engine} at {endpoint.base_url}")
+        say(f"serving {gguf_path} with {endpoint.engine}")
         yield endpoint
     except Exception as error:
         concerns_server = isinstance(error, ServiceError) or not isinstance(error, LpmError)
@@ -51,20 +51,6 @@ def serve(gguf_path: Path, config: ServingConfig, log_path: Path, *, api_key: st
         raise
     finally:
         child.stop()
-
-
-def serve_forever(gguf_path: Path, *, port: int, log_path: Path) -> None:
-    """Serve without a key on exactly this port until Ctrl-C; ServiceError when it is taken or the server dies."""
-    if not probe.is_free(port):
-        raise ServiceError(f"port {port} is taken: {probe.who_listens(port)}; stop that, or choose another --port")
-    with serve(gguf_path, ServingConfig.model_validate({"port": port}), log_path, api_key="") as endpoint:
-        try:
-            while not (trouble := endpoint.trouble()):
-                time.sleep(DEATH_NOTICE_S)
-        except KeyboardInterrupt:
-            say("the server is stopped")
-            return
-        raise ServiceError(trouble)
 
 
 class _FailedStartError(Exception):

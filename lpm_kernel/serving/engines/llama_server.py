@@ -44,7 +44,7 @@ def _command(binary: str, launch: Launch) -> list[str]:
     always = f"--host 127.0.0.1 --port {launch.port} -np {launch.slots} -c {context_tokens} -kvu -t {launch.threads}"
     known = _help(binary)
     optional = [flag.format(port=launch.port) for flag in OPTIONAL_FLAGS if flag.split()[0] in known]
-    return [binary, "-m", str(launch.gguf_path), *" ".join([always, *optional]).split()]
+    return [binary, "-m", str(launch.gguf_path), "--alias", launch.model_id, *" ".join([always, *optional]).split()]
 
 
 def _help(binary: str) -> str:

@@ -14,7 +14,8 @@ def find() -> list[Program]:
 
 
 def _command(launch: Launch) -> list[str]:
-    flags = {"--model": launch.gguf_path, "--port": launch.port, "--slots": launch.slots, "--threads": launch.threads}
-    flags["--context-tokens"] = launch.slots * launch.slot_tokens
+    flags: dict[str, object] = {"--model": launch.gguf_path, "--alias": launch.model_id, "--port": launch.port}
+    flags |= {"--slots": launch.slots, "--context-tokens": launch.slots * launch.slot_tokens}
+    flags["--threads"] = launch.threads
     child = [sys.executable, "-m", "lpm_kernel.serving.engines.xllamacpp_child"]
     return [*child, *(str(part) for pair in flags.items() for part in pair)]

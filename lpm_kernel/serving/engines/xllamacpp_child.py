@@ -30,6 +30,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--context-tokens", type=int, required=True, help="over all slots")
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--alias", required=True, help="what replies call the model, in place of its path")
     return parser.parse_args()
 
 
@@ -37,6 +38,7 @@ def _server(options: argparse.Namespace) -> Any:
     xllamacpp = import_module("xllamacpp")
     params = xllamacpp.CommonParams()
     params.model.path = options.model
+    params.model_alias = {options.alias}
     params.hostnames = ["127.0.0.1"]
     params.port = options.port
     key = os.environ.pop("LLAMA_API_KEY", "")
