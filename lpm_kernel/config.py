@@ -1,7 +1,7 @@
 """Settings: one pydantic field is the flag, the TOML key, the environment variable and the help line.
 
 Layers, later wins: field default < well-known variables (OPENAI_BASE_URL) < preset < `configs/lpm.toml` < `LPM_...`
-variables < flags. Variables stand in `.env` of the checkout, in `.env` of the workspace or in the environment, which wins.
+variables < flags. Variables stand in `.env` of the checkout, in that of the workspace, or in the environment: it wins.
 A TOML table is a step's name (`[dpo-train]`), or `[common]` for keys that several steps share.
 The environment variable of `lora_r` of dpo-train is `LPM_DPO_TRAIN_LORA_R`; a common `seed` is `LPM_SEED`.
 """
