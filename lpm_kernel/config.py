@@ -43,7 +43,7 @@ ENVIRONMENT = "environment"
 class Config(BaseModel):
     """Base of every StageConfig: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
     own_word: ClassVar[frozenset[str]] = frozenset()
     """Fields that name a program to run: settings that came with a workspace cannot set them."""
     operational: ClassVar[frozenset[str]] = frozenset()
