@@ -7,6 +7,8 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 """The folder that holds the package; where the project was cloned to, unless it was installed as a wheel."""
+IN_CHECKOUT = (CHECKOUT / "pyproject.toml").is_file()
+"""Not where the project was installed as a wheel: CHECKOUT is a folder of libraries then."""
 ENVIRONMENT = CHECKOUT / ".venv"
 
 

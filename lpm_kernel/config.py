@@ -1,7 +1,7 @@
 """Settings: one pydantic field is the flag, the TOML key, the environment variable and the help line.
 
 Layers, later wins: field default < well-known variables (OPENAI_BASE_URL) < preset < `configs/lpm.toml` < `LPM_...`
-variables < flags.
+variables < flags. Variables stand in `.env` of the checkout, in that of the workspace, or in the environment: it wins.
 A TOML table is a step's name (`[dpo-train]`), or `[common]` for keys that several steps share.
 The environment variable of `lora_r` of dpo-train is `LPM_DPO_TRAIN_LORA_R`; a common `seed` is `LPM_SEED`.
 """
@@ -9,6 +9,7 @@ The environment variable of `lora_r` of dpo-train is `LPM_DPO_TRAIN_LORA_R`; a c
 import difflib
 import re
 import tomllib
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -23,17 +24,17 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_after_validator_function
 
 from lpm_kernel.errors import ConfigError, UsageError
+from lpm_kernel.urls import is_base_url, login_of, on_loopback, shown_url, split_login
 
 COMMON = "common"
-URLS = frozenset({"endpoint", "judge_base_url"})
-"""Settings that are URLs, even where their scheme was forgotten."""
-RESERVED = {"LPM_WORKSPACE", "LPM_PRESET"}
+RESERVED = {"LPM_WORKSPACE", "LPM_PRESET", "LPM_SERVE_API_KEY"}
 """Environment variables that name no setting of a step."""
 ENVIRONMENT = "environment"
 """Under this name a field's extra holds the well-known variable that gives its value."""
@@ -42,7 +43,9 @@ ENVIRONMENT = "environment"
 class Config(BaseModel):
     """Base of every StageConfig: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
+    own_word: ClassVar[frozenset[str]] = frozenset()
+    """Fields that name a program to run: settings that came with a workspace cannot set them."""
     operational: ClassVar[frozenset[str]] = frozenset()
     """Fields of this class that shape how the work is done but not its result: changing one makes nothing stale."""
 
@@ -59,9 +62,9 @@ class Config(BaseModel):
         return frozenset().union(*(vars(base).get("operational", ()) for base in cls.__mro__))
 
     def recorded(self) -> dict[str, Any]:
-        """The settings as JSON values, without the user and password that a URL may hold."""
+        """The settings as JSON values; a URL that stands where none belongs, without its user and password."""
         values = self.model_dump(mode="json")
-        return {k: shown_url(v) if isinstance(v, str) and (k in URLS or "://" in v) else v for k, v in values.items()}
+        return {k: shown_url(v) if isinstance(v, str) and "://" in v else v for k, v in values.items()}
 
     @classmethod
     def settings(cls) -> dict[str, FieldInfo]:
@@ -74,12 +77,26 @@ class Config(BaseModel):
         extras = {key: field.json_schema_extra for key, field in cls.model_fields.items()}
         return {key: str(e[ENVIRONMENT]) for key, e in extras.items() if isinstance(e, dict) and ENVIRONMENT in e}
 
+    @classmethod
+    def urls(cls) -> dict[str, str]:
+        """Setting that is a base URL -> the secret that is sent there."""
+        marks = ((key, mark) for key, field in cls.model_fields.items() for mark in field.metadata)
+        return {key: mark.key for key, mark in marks if isinstance(mark, BaseUrl)}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_logins(cls, values: Any) -> Any:
+        """User and password of a URL become the secret that is sent there; the URL is kept without them."""
+        for url, key in cls.urls().items() if isinstance(values, dict) else ():
+            if isinstance(given := values.get(url), str) and (login := login_of(given)):
+                values = {**values, url: split_login(given)[1], key: basic_key(login)}
+        return values
+
 
 C = TypeVar("C", bound=Config)
+BASIC = "Basic "
+"""Begins a secret that is a user and password, as no key does."""
 SENDABLE = re.compile(r"[\x20-\x7e]*")
-SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
-HOST_AND_PORT = re.compile(r"(\[[^\]@]*\]|[^:/?#@\[]*)(:[0-9]+)?([/?#]|$)")
-"""How a URL goes on behind user and password."""
 
 
 def secret(variable: str, description: str) -> Any:
@@ -105,6 +122,23 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class BaseUrl:
+    """Marks a text setting that is the base URL of a server, or empty; `key` is the secret that is sent there."""
+
+    key: str
+
+    def check(self, value: str) -> str:
+        """The value; raises ValueError."""
+        if value and not is_base_url(value):
+            raise ValueError("expected a URL such as http://127.0.0.1:8080/v1, without a query: a key is set by itself")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """pydantic asks for this."""
+        return no_info_after_validator_function(self.check, handler(source))
+
+
+@dataclass(frozen=True)
 class Layer:
     """Settings of one origin: table -> key -> value."""
 
@@ -112,6 +146,10 @@ class Layer:
     tables: Mapping[str, Mapping[str, Any]]
     preset: str = ""
     """The preset that a settings file asks for."""
+    private: bool = False
+    """A place for secrets: the environment, or `.env`."""
+    came_along: bool = False
+    """It came with a workspace that is no part of the checkout, so perhaps from somebody else."""
 
 
 def preset_names() -> list[str]:
@@ -188,14 +226,15 @@ def check_layer(layer: Layer, kinds: Mapping[str, type[Config]]) -> None:
 def resolve(kind: type[C], step: str, layers: Iterable[Layer], flags: Mapping[str, Any]) -> C:
     """The step's settings out of all layers; raises ConfigError or UsageError with the origin of a bad value."""
     values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for layer in layers:
+    origins: dict[str, Layer] = {}
+    flag_layers = (Layer(f"--{key.replace('_', '-')}", {step: {key: value}}) for key, value in flags.items())
+    for layer in (*layers, *flag_layers):
         shared = {k: v for k, v in layer.tables.get(COMMON, {}).items() if k in kind.model_fields}
         own = {**shared, **layer.tables.get(step, {})}
         values |= own
-        origins |= dict.fromkeys(own, layer.origin)
-    values |= flags
-    origins |= {key: f"--{key.replace('_', '-')}" for key in flags}
+        origins |= dict.fromkeys(own, layer)
+    _refuse_open_logins(kind, step, values, origins)
+    _refuse_what_came_along(kind, step, values, origins)
     try:
         config = kind.model_validate(values)
         config._flags = frozenset(flags)
@@ -205,22 +244,52 @@ def resolve(kind: type[C], step: str, layers: Iterable[Layer], flags: Mapping[st
         key = str(first["loc"][0]) if first["loc"] else "?"
         wrong = UsageError if key in flags else ConfigError
         told = first["msg"].removeprefix("Value error, ")
-        raise wrong(f"{step}: {key} = {first.get('input')!r} ({origins.get(key, 'default')}): {told}") from None
+        origin = origins[key].origin if key in origins else "default"
+        shown = shown_url(str(first.get("input"))) if key in kind.urls() else first.get("input")
+        raise wrong(f"{step}: {key} = {shown!r} ({origin}): {told}") from None
+
+
+def _refuse_open_logins(kind: type[Config], step: str, values: Mapping[str, Any], origins: Mapping[str, Layer]) -> None:
+    """A user and password in a URL are a secret: others can read the process list, and a settings file is passed on."""
+    for key in kind.urls():
+        if key in values and login_of(str(values[key])) and not origins[key].private:
+            flag = origins[key].origin.startswith("--")
+            raise (UsageError if flag else ConfigError)(
+                f"{step}: {key} = {shown_url(str(values[key]))!r} ({origins[key].origin}) holds a user and password; "
+                f"put the URL into {_variable(COMMON, key)} in the environment or .env, which only you can read"
+            )
+
+
+def _refuse_what_came_along(
+    kind: type[Config], step: str, values: Mapping[str, Any], origins: Mapping[str, Layer]
+) -> None:
+    """Settings that came with a workspace neither name a program to run nor the receiver of a key from elsewhere."""
+    came_along = {key for key, layer in origins.items() if layer.came_along}
+    for key in sorted(came_along & kind.own_word):
+        raise ConfigError(
+            f"{step}: {key} = {values[key]!r} ({origins[key].origin}) names a program to run, and this workspace is no "
+            f"part of the checkout; if you trust it, say so by --{key.replace('_', '-')} or {_variable(COMMON, key)}"
+        )
+    for url, key in kind.urls().items():
+        astray = url in came_along and key in values and key not in came_along
+        if astray and not login_of(str(values[url])) and values[url] and not on_loopback(str(values[url])):
+            name = kind.variables()[key]
+            raise ConfigError(
+                f"{step}: {url} = {shown_url(str(values[url]))!r} ({origins[url].origin}) would be sent your {name} "
+                f"({origins[key].origin}), and this workspace is no part of the checkout; if you trust it, put {name} "
+                f"into the workspace's own .env, or set {_variable(COMMON, url)} where the key is set"
+            )
+
+
+def basic_key(login: str) -> str:
+    """`user:password` as what an Authorization header carries (RFC 7617)."""
+    return f"{BASIC}{b64encode(login.encode()).decode()}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or nothing when no known name is close."""
     match = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
-
-
-def shown_url(url: str) -> str:
-    """The URL without user, password and query, even where an @ or a slash in them is not escaped as it must be."""
-    scheme = "".join(SCHEME.findall(url))
-    rest = url.removeprefix(scheme)
-    while "@" in rest and not HOST_AND_PORT.match(rest):
-        rest = rest.partition("@")[2]
-    return scheme + re.split(r"[?#]", rest)[0]
 
 
 def _shared_keys(kinds: Mapping[str, type[Config]]) -> set[str]:

@@ -3,6 +3,7 @@
 Importing it configures nothing: the door calls `show_sentences`, whoever uses the package as a library `logging`.
 """
 
+import json
 import logging
 import os
 import re
@@ -12,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from lpm_kernel.urls import without_logins
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,8 +25,11 @@ LINE_EVERY_S = 5.0
 """Where the output is no terminal, a progress line at most this often."""
 REDRAW_EVERY_S = 0.1
 BAR_CHARS = 24
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What steers a terminal or turns the reading direction, and what UTF-8 cannot hold; not tab and line feed."""
+UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    r"\U000e0000-\U000e007f]"
+)
+"""What steers a terminal, turns the reading direction or hides text, and what UTF-8 cannot hold; not tab, line feed."""
 
 logger = logging.getLogger("lpm_kernel")
 
@@ -59,8 +65,23 @@ def log_to(path: Path) -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    r"""The text with each character that steers a terminal written out, such as `\x1b`."""
-    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    r"""The text with each character that steers a terminal written out, such as `\x1b`; URLs without passwords."""
+    return UNPRINTABLE.sub(_written_out, without_logins(text))
+
+
+def inline(text: str) -> str:
+    """The same as one line: what others sent stands in a sentence, and begins none."""
+    return re.sub(r"[\t\n]", _written_out, printable(text))
+
+
+def printable_json(value: Any) -> str:
+    """JSON for machines that steers no terminal."""
+    told = json.dumps(value, indent=2, ensure_ascii=False)
+    return UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], told)
+
+
+def _written_out(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
 
 
 class _Printable(logging.Formatter):

@@ -210,13 +210,11 @@ def test_the_bio_of_the_documented_settings_file_is_taken_over_by_a_run_and_by_n
     assert workspace.place("global_bio").read_text().strip() == "I keep bees."
 
 
-def test_a_dotenv_file_gives_the_key_and_no_file_of_ours_holds_it(
-    lpm: Lpm, workspace: Workspace, tmp_path: Path
-) -> None:
-    (tmp_path / ".env").write_text("OPENAI_API_KEY=canary-value\n")
+def test_a_dotenv_file_gives_the_key_and_no_file_of_ours_holds_it(lpm: Lpm, workspace: Workspace) -> None:
+    (workspace.root / ".env").write_text("OPENAI_API_KEY=canary-value\n")
     doctor = lpm("doctor", "--json", env={"LPM_WORKSPACE": str(workspace.root)})
     assert '"gpt-4o at api.openai.com/v1, key set"' in doctor.stdout
     lpm("run", "prepare", env={"LPM_WORKSPACE": str(workspace.root)})
-    written = [p for p in workspace.root.rglob("*") if p.is_file()]
+    written = [p for p in workspace.root.rglob("*") if p.is_file() and p.name != ".env"]
     assert written
     assert not [p for p in written if b"canary-value" in p.read_bytes()]

@@ -1,5 +1,6 @@
 """One field is the flag, the TOML key and the environment variable; later layers win; misspelt names are told."""
 
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -147,16 +148,86 @@ def test_a_key_that_no_header_can_carry_is_refused_untold(
 @pytest.mark.parametrize(
     "url", ["user:canary@127.0.0.1:9/v1", "http://u:canary@h/v1", "http://h/v1?api_key=canary", "h/v1#canary"]
 )
-def test_no_record_holds_the_password_or_the_query_of_a_url(url: str, workspace: Workspace) -> None:
-    settings = [f"dpo-data.endpoint={url}", f"dpo-data.judge_base_url={url}"]
-    assert "canary" not in str(resolve_all(workspace, assignments=settings)["dpo-data"].recorded())
-
-
-def test_a_dotenv_file_that_is_no_utf8_is_told_with_its_place(
-    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_url_with_a_secret_on_the_command_line_or_in_a_settings_file_is_refused_untold(
+    url: str, workspace: Workspace
 ) -> None:
-    (tmp_path / ".env").write_bytes(b"OPENAI_API_KEY=\xff\n")
-    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="endpoint") as flag:
+        resolve_all(workspace, assignments=[f"dpo-data.endpoint={url}"])
+    workspace.settings_path.parent.mkdir(parents=True)
+    workspace.settings_path.write_text(f'[common]\njudge_base_url = "{url}"\n')
+    with pytest.raises(ConfigError, match="judge_base_url") as file:
+        resolve_all(workspace)
+    assert "canary" not in f"{flag.value} {file.value}"
+
+
+@pytest.mark.parametrize(
+    ("login", "user_and_password"),
+    [
+        ("ada:canary", "ada:canary"),
+        ("ada:c@na@ry", "ada:c@na@ry"),
+        ("ada:c/na?ry#", "ada:c/na?ry#"),
+        ("u:%40x", "u:@x"),
+        ("sk-canary", "sk-canary"),
+    ],
+)
+def test_a_password_in_the_url_of_a_variable_becomes_the_key_and_leaves_the_url(
+    login: str, user_and_password: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", f"https://{login}@h:1/v1")
+    config = resolve_all(workspace)["dpo-data"]
+    assert isinstance(config, DataConfig)
+    assert config.judge_base_url == "https://h:1/v1"
+    assert login not in repr(config) + str(config.recorded())
+    assert b64decode(config.judge_api_key.get_secret_value().removeprefix("Basic ")).decode() == user_and_password
+
+
+def foreign(workspace: Workspace, settings: str = "", dotenv: str = "") -> None:
+    """A workspace with settings of somebody else's."""
+    workspace.settings_path.parent.mkdir(parents=True)
+    workspace.settings_path.write_text(settings)
+    (workspace.root / ".env").write_text(dotenv)
+
+
+def test_a_key_goes_nowhere_that_a_workspace_from_elsewhere_names(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "canary")
+    foreign(workspace, dotenv="OPENAI_BASE_URL=https://thief.example/v1\n")
+    with pytest.raises(ConfigError, match=r"thief\.example.*would be sent your OPENAI_API_KEY"):
+        resolve_all(workspace)
+    (workspace.root / ".env").write_text("OPENAI_BASE_URL=https://h/v1\nOPENAI_API_KEY=its-own\n")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    config = resolve_all(workspace)["dpo-data"]
+    assert isinstance(config, DataConfig)
+    assert (config.judge_base_url, config.judge_api_key.get_secret_value()) == ("https://h/v1", "its-own")
+
+
+def test_a_dotenv_file_that_came_along_reads_no_variable_of_ours(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "canary")
+    foreign(workspace, dotenv="OPENAI_BASE_URL=http://127.0.0.1/${OPENAI_API_KEY}\n")
+    with pytest.raises(ConfigError, match="judge_base_url") as caught:
+        resolve_all(workspace)
+    assert "canary" not in str(caught.value)
+
+
+def test_a_workspace_from_elsewhere_names_no_program_to_run(workspace: Workspace) -> None:
+    foreign(workspace, settings='[sft-gguf]\nconverter_path = "/tmp/evil"\n')
+    with pytest.raises(ConfigError, match=r"converter_path.*names a program.*LPM_CONVERTER_PATH"):
+        resolve_all(workspace)
+
+
+@pytest.mark.parametrize("name", [".env", "configs/lpm.toml"])
+def test_settings_that_others_may_write_are_refused(name: str, workspace: Workspace) -> None:
+    foreign(workspace)
+    (workspace.root / name).chmod(0o666)
+    with pytest.raises(ConfigError, match=r"can be written by others \(mode 666\); chmod go-w"):
+        resolve_all(workspace)
+
+
+def test_a_dotenv_file_that_is_no_utf8_is_told_with_its_place(workspace: Workspace) -> None:
+    (workspace.root / ".env").write_bytes(b"OPENAI_API_KEY=\xff\n")
     with pytest.raises(ConfigError, match=r"\.env is not UTF-8.*byte 15"):
         resolve_all(workspace)
 

@@ -15,10 +15,11 @@ import pytest
 from pydantic import SecretStr
 from scripted_server import ScriptedServer
 
-from lpm_kernel.config import shown_url
+from lpm_kernel.config import basic_key
 from lpm_kernel.judges.pairwise import place_of
 from lpm_kernel.serving import http
-from lpm_kernel.serving.http import UnansweredError, fetch_json, on_loopback
+from lpm_kernel.serving.http import UnansweredError, fetch_json
+from lpm_kernel.urls import on_loopback, shown_url
 
 KEY = "sk-canary-4f1b"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -172,10 +173,11 @@ def test_the_key_goes_out_and_nothing_of_netrc(tmp_path: Path, monkeypatch: pyte
         assert authorization(asked) == []
 
 
-def test_a_user_and_password_in_the_url_are_sent_as_the_chat_client_sends_them() -> None:
-    with raw_server(whole(b"{}")) as (url, asked):
-        fetch_json(url.replace("//", "//ada:p%40w@"), api_key=SecretStr(KEY))
-    assert authorization(asked) == [b"Basic " + b64encode(b"ada:p@w")]
+def test_a_user_and_password_are_sent_as_such_and_no_reply_brings_them_back() -> None:
+    echo = json.dumps({"encoded": b64encode(b"ada:p@wonderland").decode(), "plain": "p@wonderland"}).encode()
+    with raw_server(whole(echo)) as (url, asked):
+        assert fetch_json(url, api_key=SecretStr(basic_key("ada:p@wonderland"))) == {"encoded": "***", "plain": "***"}
+    assert authorization(asked) == [b"Basic " + b64encode(b"ada:p@wonderland")]
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,15 @@ SLOTS = 4
 class StageConfig(ServingConfig):
     """How the model is exported and compared."""
 
+    own_word: ClassVar[frozenset[str]] = frozenset({"converter_path"})
     operational: ClassVar[frozenset[str]] = frozenset({"converter_path", "convert_timeout_s"})
 
     outtype: Literal["f16", "bf16", "f32", "q8_0"] = Field(
         "f16", description="Format of the weights: 16, 16, 32 or 8.5 bits each."
     )
-    converter_path: str = Field("llama.cpp", description="Folder with llama.cpp's convert_hf_to_gguf.py.")
+    converter_path: str = Field(
+        "llama.cpp", description="Folder with llama.cpp's convert_hf_to_gguf.py; a relative one begins in the checkout."
+    )
     convert_timeout_s: float = Field(7200, gt=0, description="Longest time that the converter may take, in seconds.")
     greedy_prompts: int = Field(20, ge=0, description="Prompts whose greedy answers are compared; 0: none.")
     greedy_tokens: int = Field(48, ge=1, description="Longest greedy answer compared, in tokens.")

@@ -1,11 +1,13 @@
 """The commands that only look: `lpm steps`, `status`, `path`, `doctor`."""
 
 import json
+import sys
 from typing import Annotated
 
 import typer
 
 from lpm_kernel.commands.base import JsonOption, PresetOption, WorkspaceOption
+from lpm_kernel.progress import printable
 
 
 def _artifacts() -> list[str]:
@@ -41,7 +43,10 @@ def path(
     place = open_workspace(workspace)
     found = place.find(artifact)
     shown = str(found or place.place(artifact))
-    print(json.dumps({"artifact": artifact, "path": shown, "exists": found is not None}) if as_json else shown)
+    if as_json:
+        print(json.dumps({"artifact": artifact, "path": shown, "exists": found is not None}))
+    else:
+        print(printable(shown) if sys.stdout.isatty() else shown)
 
 
 def doctor(workspace: WorkspaceOption = "", as_json: JsonOption = False) -> None:

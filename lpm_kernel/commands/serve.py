@@ -1,22 +1,52 @@
 """`lpm serve`: the promoted model, or another GGUF, for as long as one wants it."""
 
+import os
+import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lpm_kernel.commands.base import WorkspaceOption
 
+if TYPE_CHECKING:
+    from lpm_kernel.workspace.places import Workspace
+
+KEY = "LPM_SERVE_API_KEY"
+
 
 def serve(
     model: Annotated[Path | None, typer.Option("--model", help="A GGUF; else the promoted model.")] = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Loopback port.")] = 8080,
+    api_key: Annotated[
+        bool,
+        typer.Option("--api-key", help=f"Ask for a key: {KEY} of the environment or .env, else a random one."),
+    ] = False,
     workspace: WorkspaceOption = "",
 ) -> None:
-    """Serve a GGUF on 127.0.0.1:8080 until Ctrl-C, without a key, OpenAI-compatible."""
+    """Serve a GGUF on 127.0.0.1:8080 until Ctrl-C, OpenAI-compatible; no web page can use it."""
+    from pydantic import SecretStr
+
     from lpm_kernel.runner.settings import open_workspace
     from lpm_kernel.runner.versions import current_gguf
-    from lpm_kernel.serving.own_server import serve_forever
+    from lpm_kernel.serving.front import serve_forever
 
     place = open_workspace(workspace)
-    serve_forever(model or current_gguf(place), port=port, log_path=place.work_path("serve") / "server.log")
+    key, shown = _key(place, api_key)
+    log_path = place.work_path("serve") / "server.log"
+    serve_forever(model or current_gguf(place), port=port, log_path=log_path, key=SecretStr(key), key_shown=shown)
+
+
+def _key(place: "Workspace", asked: bool) -> tuple[str, str]:
+    """The key, and how a shell spells it; a random one is told, once, since nobody else knows it."""
+    from lpm_kernel.config import SENDABLE
+    from lpm_kernel.errors import ConfigError
+    from lpm_kernel.runner.settings import environments
+
+    given = next((s.values[KEY].strip() for s in reversed(environments(place)) if s.values.get(KEY)), "")
+    if not SENDABLE.fullmatch(given):
+        raise ConfigError(f"{KEY} holds a character that no header can carry; copy it once more")
+    if given:
+        return given, f"${KEY}" if os.environ.get(KEY) else f"<{KEY} of .env>"
+    made = secrets.token_urlsafe(24) if asked else ""
+    return made, made

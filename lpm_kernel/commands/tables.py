@@ -1,6 +1,5 @@
 """What commands print on standard output: tables for people, JSON for machines."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,12 +10,13 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lpm_kernel.config import Config
 from lpm_kernel.errors import Finding
 from lpm_kernel.files import read_record
 from lpm_kernel.pipeline import STEPS, step_named
-from lpm_kernel.progress import clock, say
+from lpm_kernel.progress import clock, inline, printable, printable_json, say
 from lpm_kernel.proof.evaluation import Evaluation, Interval
 from lpm_kernel.runner.preflight import stage_findings
 from lpm_kernel.runner.run import outputs_of
@@ -72,7 +72,7 @@ def show_status(workspace: Workspace, configs: Mapping[str, Config], as_json: bo
     table = _table("step", "state", "time", "why")
     for row in rows:
         spent = clock(row["seconds"]) if isinstance(row["seconds"], float) else ""
-        table.add_row(str(row["name"]), _coloured(str(row["state"])), spent, escape(str(row["reason"])))
+        table.add_row(str(row["name"]), _coloured(str(row["state"])), spent, _cell(str(row["reason"])))
     _print_root(workspace)
     _console().print(table)
 
@@ -106,7 +106,7 @@ def show_plan(
     else:
         table = _table("step", "action", "why")
         for row in rows:
-            table.add_row(row["name"], row["action"], escape(row["reason"]))
+            table.add_row(row["name"], row["action"], _cell(row["reason"]))
         _print_root(workspace)
         _console().print(table)
     if lacking:
@@ -129,7 +129,7 @@ def show_verdict(workspace: Workspace, as_json: bool) -> None:
     _show_measures(evaluation, "before", "after")
     colour = "green" if evaluation.decision == "promote" else "yellow"
     _console().print(
-        f"[bold {colour}]{evaluation.decision}[/]: {escape('; '.join(evaluation.reasons))}", soft_wrap=True
+        f"[bold {colour}]{evaluation.decision}[/]: {escape(inline('; '.join(evaluation.reasons)))}", soft_wrap=True
     )
     _show_paths(evaluation=path, report=report)
     _console().print("next: open the report in a browser; `lpm serve` serves the model that the evidence stands for")
@@ -145,7 +145,7 @@ def show_comparison(found_path: Path, before: str, after: str, as_json: bool) ->
     better = evaluation.decision == "promote"
     told = f"{after} is better than {before}" if better else f"{after} is not shown to be better than {before}"
     colour = "green" if better else "yellow"
-    _console().print(f"[bold {colour}]{told}[/]: {escape('; '.join(evaluation.reasons))}", soft_wrap=True)
+    _console().print(f"[bold {colour}]{told}[/]: {escape(inline('; '.join(evaluation.reasons)))}", soft_wrap=True)
     _show_paths(evaluation=found_path / "evaluation.json", report=found_path / "report.html")
 
 
@@ -196,7 +196,7 @@ def _show_measures(evaluation: Evaluation, before: str, after: str) -> None:
 
 
 def _show_paths(evaluation: Path, report: Path | None) -> None:
-    _console().print(f"evaluation {evaluation}\nreport     {report}", highlight=False, markup=False, soft_wrap=True)
+    _print_plain(f"evaluation {evaluation}\nreport     {report}")
 
 
 def _mark(current: bool) -> str:
@@ -212,7 +212,7 @@ def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
     for finding in findings:
         mark = "[green]ok[/]" if finding.fine else "[red]missing[/]" if finding.blocks else "[yellow]note[/]"
         cure = "" if finding.fine else finding.cure
-        table.add_row(mark, finding.what, escape(finding.found), escape(cure))
+        table.add_row(mark, _cell(finding.what), _cell(finding.found), _cell(cure))
     _console().print(table)
 
 
@@ -226,7 +226,17 @@ def _blocks(finding: Finding) -> bool:
 
 
 def _print_root(workspace: Workspace) -> None:
-    _console().print(f"workspace {workspace.root}", highlight=False, markup=False, soft_wrap=True)
+    _print_plain(f"workspace {workspace.root}")
+
+
+def _print_plain(text: str) -> None:
+    """Paths, unbroken and as they are but for what steers a terminal."""
+    _console().print(printable(text), highlight=False, markup=False, soft_wrap=True)
+
+
+def _cell(text: str) -> Text:
+    """Words of others, files' names among them: no markup, no control characters."""
+    return Text(inline(text))
 
 
 def _number(value: float | None, sign: str = "") -> str:
@@ -249,4 +259,4 @@ def _coloured(state: str) -> str:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(printable_json(value))

@@ -62,13 +62,12 @@ def _refusal(code: int) -> int:
 
 
 def find_converter(setting: str) -> Path:
-    """The folder with convert_hf_to_gguf.py: as given, below here, or below the project; raises MissingInputError."""
-    places = list(dict.fromkeys([Path(setting).resolve(), CHECKOUT / setting]))
-    for place in places:
-        if all((place / part).is_file() for part in PARTS):
-            return place
+    """The folder with convert_hf_to_gguf.py: absolute, or below the project; raises MissingInputError."""
+    place = CHECKOUT / Path(setting).expanduser()
+    if all((place / part).is_file() for part in PARTS):
+        return place
     raise MissingInputError(
-        f"llama.cpp's converter ({', '.join(PARTS)}) is not in {' nor in '.join(map(str, places))}; "
+        f"llama.cpp's converter ({', '.join(PARTS)}) is not in {place}; "
         "run `bash scripts/setup`, which fetches it, or set converter_path"
     )
 

@@ -11,11 +11,11 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
 
-from lpm_kernel.config import ENVIRONMENT, secret, shown_url
+from lpm_kernel.config import ENVIRONMENT, BaseUrl, secret
 from lpm_kernel.errors import Finding, PermissionDeniedError
 from lpm_kernel.judges.base import JudgeKind, JudgingSettings, Opinion, Question
 from lpm_kernel.judges.spellings import SENTENCE_ENDS, grammar, plain
@@ -23,7 +23,7 @@ from lpm_kernel.progress import say
 from lpm_kernel.records import Message, Outcome, without_surrogates
 from lpm_kernel.serving.client import ChatClient
 from lpm_kernel.serving.endpoint import Endpoint
-from lpm_kernel.serving.http import host_of, on_loopback
+from lpm_kernel.urls import host_of, on_loopback, shown_url
 
 OPENAI = "https://api.openai.com/v1"
 TEMPLATE_VERSION = 1
@@ -59,7 +59,7 @@ class PairwiseSettings(JudgingSettings):
     operational = frozenset({"judge_timeout_s"})
 
     judge_model: str = Field("gpt-4o", description="Judge openai: the model that the endpoint is asked for.")
-    judge_base_url: str = Field(
+    judge_base_url: Annotated[str, BaseUrl(key="judge_api_key")] = Field(
         "",
         description="Judge openai: its endpoint; empty: OPENAI_BASE_URL, else api.openai.com.",
         json_schema_extra={ENVIRONMENT: "OPENAI_BASE_URL"},

@@ -5,6 +5,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from lpm_kernel.checkout import CHECKOUT
+from lpm_kernel.serving.child import clean_environment, find_program
 
 LIBRARIES = ("lpm-kernel", "torch", "transformers", "trl", "peft", "xllamacpp", "gguf")
 GIT_TIMEOUT_S = 5.0
@@ -27,9 +28,14 @@ def _commit() -> str:
     """40 hex digits, and `-dirty` when files differ from it; empty outside a checkout or without git."""
     if not (CHECKOUT / ".git").exists():
         return ""
-    command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    git = find_program("git")
+    if git is None:
+        return ""
+    command = [str(git), "-C", str(CHECKOUT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False)
+        told = subprocess.run(
+            command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False, env=clean_environment()
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return told.stdout.strip()

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
 
-from lpm_kernel.checkout import CHECKOUT
+from lpm_kernel.checkout import CHECKOUT, IN_CHECKOUT
 from lpm_kernel.config import (
     COMMON,
     Config,
@@ -30,17 +31,25 @@ from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.places import Workspace
 
 DOCUMENTED = "dpo/utils.py"
+DOTENV = ".env"
+PRESET = "LPM_PRESET"
 
 
 def default_root() -> Path:
-    """`resources/` of the checkout that we run from, else of the current folder."""
-    base = CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
-    return base / "resources"
+    """`resources/` of the checkout that we run from, else, installed as a wheel, a folder of the person's own."""
+    return CHECKOUT / "resources" if IN_CHECKOUT else Path.home() / ".local/share/lpm"
 
 
 def open_workspace(given: str = "") -> Workspace:
-    """The workspace of the flag, of LPM_WORKSPACE, or the default one; nothing is written."""
-    return Workspace(Path(given or environment().get("LPM_WORKSPACE", "") or default_root()).expanduser())
+    """The workspace of the flag, of LPM_WORKSPACE, or the default one; nothing is written.
+
+    A relative path begins in the current folder, in `.env` of the checkout beside that file.
+    """
+    named = given or os.environ.get("LPM_WORKSPACE", "")
+    if named:
+        return Workspace(Path(named).expanduser())
+    in_file = _dotenv(CHECKOUT / DOTENV).get("LPM_WORKSPACE", "") if IN_CHECKOUT else ""
+    return Workspace(CHECKOUT / Path(in_file).expanduser() if in_file else default_root())
 
 
 def demo_workspace(given: str = "") -> Workspace:
@@ -88,16 +97,16 @@ def resolve_all(
 ) -> dict[str, Config]:
     """Every step's settings; raises ConfigError or UsageError that names the wrong key and the nearest right one."""
     known = config_kinds()
-    environ = environment()
-    file = toml_layer(workspace.settings_path)
-    chosen = preset or environ.get("LPM_PRESET", "") or file.preset
+    file = replace(toml_layer(_trusted(workspace.settings_path)), came_along=_came_along(workspace))
+    sources = environments(workspace)
+    chosen = preset or next((s.values[PRESET] for s in reversed(sources) if s.values.get(PRESET)), "") or file.preset
     layers = [preset_layer(chosen)] if chosen else []
-    layers += [file, environment_layer(known, environ)]
+    layers += [file, *(source.layer(environment_layer(known, source.values)) for source in sources)]
     for layer in layers:
         check_layer(layer, known)
     layers = [
-        variables_layer(known, _documented(), DOCUMENTED),
-        variables_layer(known, environ, "environment"),
+        replace(variables_layer(known, _documented(), DOCUMENTED), private=True),
+        *(source.layer(variables_layer(known, source.values, source.origin)) for source in sources),
         *layers,
     ]
     given = _assigned(assignments, known)
@@ -106,16 +115,55 @@ def resolve_all(
     return {step: resolve(kind, step, layers, given.get(step, {})) for step, kind in known.items()}
 
 
-def environment() -> Mapping[str, str]:
-    """The environment, and what `.env` of the current folder or the checkout adds to it."""
-    files = (_dotenv(folder / ".env") for folder in (CHECKOUT, Path.cwd()))
-    added = {name: value for file in files for name, value in file.items() if value is not None}
-    return {**added, **os.environ}
+@dataclass(frozen=True)
+class Source:
+    """Variables of one origin."""
+
+    origin: str
+    values: Mapping[str, str]
+    came_along: bool = False
+    """With a workspace that is no part of the checkout."""
+
+    def layer(self, settings: Layer) -> Layer:
+        """Settings that stood here."""
+        return replace(settings, origin=self.origin, private=True, came_along=self.came_along)
 
 
-def _dotenv(path: Path) -> dict[str, str | None]:
+def environments(workspace: Workspace) -> list[Source]:
+    """`.env` of the checkout, `.env` of the workspace, and the environment: later wins. No other folder counts."""
+    own, given, came_along = CHECKOUT / DOTENV, _trusted(workspace.root / DOTENV), _came_along(workspace)
+    return [
+        *([Source(str(own), _dotenv(own))] if IN_CHECKOUT else []),
+        Source(str(given), _dotenv(given, came_along), came_along),
+        Source("environment", os.environ),
+    ]
+
+
+def _came_along(workspace: Workspace) -> bool:
+    """Whether the workspace is no part of the checkout, so that somebody else may have written its settings."""
+    places = (Path(os.path.abspath(workspace.root)), workspace.root.resolve())  # noqa: PTH100 - a link counts as we made it
+    return not (IN_CHECKOUT and any(place.is_relative_to(CHECKOUT) for place in places))
+
+
+def _trusted(path: Path) -> Path:
+    """The path; raises ConfigError for a settings file that is another user's, or that others may write."""
     try:
-        return dotenv_values(path)
+        found = path.stat()
+    except OSError:
+        return path
+    if found.st_uid not in (0, os.geteuid()) and os.geteuid() != 0:
+        raise ConfigError(f"{path} belongs to user {found.st_uid}, not to you; copy the workspace, or chown the file")
+    by_group = found.st_mode & 0o020 and found.st_gid not in (0, os.getegid())
+    if by_group or found.st_mode & 0o002:
+        raise ConfigError(f"{path} can be written by others (mode {found.st_mode & 0o777:o}); chmod go-w {path}")
+    return path
+
+
+def _dotenv(path: Path, came_along: bool = False) -> dict[str, str]:
+    """The variables of the file; `${NAME}` takes in another variable, but not into a file that came along."""
+    try:
+        values = dotenv_values(path, interpolate=not came_along)
+        return {name: value for name, value in values.items() if value is not None}
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
 

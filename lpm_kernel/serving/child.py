@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,6 @@ from pathlib import Path
 from lpm_kernel.checkout import CHECKOUT
 
 GUARD = Path(__file__).with_name("parent_guard.py")
-NOWHERE = Path("/")
-"""Where a server runs: llama.cpp loads the `libggml-*.so` of its current folder, and Python the modules there."""
 GRACE_S = 5.0
 """From terminate to kill."""
 TAIL_LINES = 12
@@ -23,23 +22,38 @@ LIKELY_CAUSES = {
     "SIGKILL": "most likely out of memory: fewer --slots or --slot-tokens, or a smaller model",
     "SIGSEGV": "the binary is broken on this processor",
 }
-PRIVATE = re.compile(r"^(LLAMA_|HF_|HUGGING|OPENAI_|LPM_)|KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
-"""Environment variables that a child would obey unasked, or has no business to know."""
+NEEDED = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_.+|TZ|TMPDIR|TEMP|TMP|LD_LIBRARY_PATH|DYLD_.+|SSL_CERT_(FILE|DIR)|XDG_.+"
+    r"|(CUDA|NVIDIA|HIP|HSA|ROCR|ROCM|GGML|VK|MESA|SYCL|ONEAPI|ZE|OMP|KMP|GOMP|MKL|OPENBLAS|MALLOC)_.+|PYTHON.+|VIRTUAL_ENV"
+)
+"""Environment variables that a child needs: to be found, to write, and to compute."""
+PRIVATE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+WORKING_FOLDER = "/"
+"""Where children work: llama.cpp loads libraries, and Python modules, that lie in the current folder."""
 
 
 def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment without what is PRIVATE, with our package on the path, and with `more`."""
-    kept = {name: value for name, value in os.environ.items() if not PRIVATE.search(name)}
-    paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**kept, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", **(more or {})}
+    """What is NEEDED of our environment, with our package on the path, no current folder there, and with `more`."""
+    kept = {n: value for n, value in os.environ.items() if NEEDED.fullmatch(n) and not PRIVATE.search(n)}
+    kept |= {name: _absolute_only(kept[name]) for name in ("PATH", "LD_LIBRARY_PATH") if name in kept}
+    kept["PYTHONPATH"] = _absolute_only(os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
+    return {**kept, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", **(more or {})}
+
+
+def find_program(name: str) -> Path | None:
+    """The program on PATH, where relative entries and empty ones, which mean the current folder, do not count."""
+    found = shutil.which(name, path=_absolute_only(os.environ.get("PATH", os.defpath)))
+    return Path(found) if found else None
+
+
+def _absolute_only(paths: str) -> str:
+    return os.pathsep.join(path for path in paths.split(os.pathsep) if Path(path).is_absolute())
 
 
 class Child:
     """Start with the constructor, always end with `stop`; `log_path` is appended to."""
 
-    def __init__(
-        self, name: str, program: Sequence[str], environ: Mapping[str, str], log_path: Path, *, cwd: Path | None = None
-    ) -> None:
+    def __init__(self, name: str, program: Sequence[str], environ: Mapping[str, str], log_path: Path) -> None:
         self.name, self.log_path = name, log_path
         log_path.parent.mkdir(parents=True, exist_ok=True)
         guard = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid())]
@@ -51,7 +65,7 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=dict(environ),
-                cwd=cwd,
+                cwd=WORKING_FOLDER,
                 process_group=0,
             )
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from lpm_kernel.config import shown_url
 from lpm_kernel.errors import PermissionDeniedError, ServiceError
-from lpm_kernel.progress import say
+from lpm_kernel.progress import inline, say
 from lpm_kernel.records import Message, without_surrogates
 from lpm_kernel.serving.concurrency import together
 from lpm_kernel.serving.endpoint import DEATH_NOTICE_S, POLL_S, Endpoint
-from lpm_kernel.serving.http import on_loopback
+from lpm_kernel.serving.http import authorization, redacted
+from lpm_kernel.urls import on_loopback, shown_url
 
 if TYPE_CHECKING:
     from openai import APIStatusError
@@ -78,7 +78,6 @@ class ChatClient:
         self._in_flight = asyncio.Semaphore(max_in_flight)
         self._without: frozenset[str] = frozenset()
         self._shown_url = shown_url(endpoint.base_url)
-        self._key = endpoint.api_key.get_secret_value()
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
@@ -89,7 +88,8 @@ class ChatClient:
         )
         self._openai = openai.AsyncOpenAI(
             base_url=self._endpoint.base_url,
-            api_key=self._key or "none",
+            api_key="none",
+            default_headers={"Authorization": authorization(self._endpoint.api_key) or "Bearer none"},
             max_retries=0,
             http_client=http,
         )
@@ -203,7 +203,7 @@ class ChatClient:
         try:
             async with asyncio.timeout(self._timeout_s):
                 reply = await asyncio.shield(asking)
-            return _completions(reply.http_response.content)
+            return _completions(redacted(reply.http_response.content, self._endpoint.api_key))
         except openai.APIStatusError as error:
             raise self._translated(error) from None
         except (TimeoutError, openai.APITimeoutError):
@@ -240,7 +240,9 @@ class ChatClient:
         return RefusedError(f"{self._shown_url} refused the request: {told}", status, body)
 
     def _redacted(self, text: str) -> str:
-        return " ".join((text.replace(self._key, "***") if self._key else text).split())[:EXCERPT_CHARS]
+        return inline(" ".join(redacted(text.encode(errors="replace"), self._endpoint.api_key).decode().split()))[
+            :EXCERPT_CHARS
+        ]
 
 
 def _completions(raw: bytes) -> list[Completion]:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lpm_kernel.config import shown_url
 from lpm_kernel.errors import ServiceError
 from lpm_kernel.serving.endpoint import DEATH_NOTICE_S, POLL_S, Endpoint
 from lpm_kernel.serving.http import UnansweredError, fetch_json, root_of
+from lpm_kernel.urls import shown_url
 
 TIMEOUT_S = 600.0
 TOP = 10

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from lpm_kernel.config import Config, OneOf, secret
+from lpm_kernel.config import BaseUrl, Config, OneOf, secret
 from lpm_kernel.errors import ServiceError
 from lpm_kernel.serving.engines import AUTO, ENGINES
 
@@ -26,7 +26,7 @@ class ServingConfig(Config):
     engine: Annotated[str, OneOf((AUTO, *ENGINES))] = Field(
         AUTO, description=f"Our own server: {', '.join(ENGINES)}, or auto: the first that works here."
     )
-    endpoint: str = Field(
+    endpoint: Annotated[str, BaseUrl(key="endpoint_api_key")] = Field(
         "", description="Base URL of an OpenAI-compatible server to ask instead, such as http://10.0.0.2:8000/v1."
     )
     endpoint_model: str = Field("", description="Model to ask that endpoint for; empty: the first that it lists.")

@@ -5,13 +5,17 @@ import os
 import re
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Mapping
 from concurrent.futures import Future
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 from pydantic import SecretStr
+
+from lpm_kernel.config import BASIC
+from lpm_kernel.progress import inline
+from lpm_kernel.urls import is_base_url, on_loopback
 
 if TYPE_CHECKING:
     import requests
@@ -20,6 +24,7 @@ NO_KEY = SecretStr("")
 LONGEST_REPLY_BYTES = 16 * 2**20
 CHUNK_BYTES = 2**16
 REASON_CHARS = 200
+SHORTEST_SECRET_CHARS = 4
 SENDABLE = re.compile(r"[\x20-\x7e]*")
 """What a header can carry."""
 
@@ -42,11 +47,11 @@ def fetch_json(
     """
     key = api_key.get_secret_value()
     _refuse_unaskable(url, key)
-    session, reply = _session(url, key), Future[bytes]()
+    session, reply = _session(url, authorization(api_key)), Future[bytes]()
     # A thread, because no socket option bounds a name's look-up or headers that drip.
     threading.Thread(target=_ask_into, args=(reply, session, url, body, timeout_s), daemon=True).start()
     try:
-        value = json.loads(reply.result(timeout_s))
+        value = json.loads(redacted(reply.result(timeout_s), api_key))
     except TimeoutError:
         raise UnansweredError(f"no whole reply within {timeout_s:g} s") from None
     except (ValueError, RecursionError):
@@ -61,49 +66,51 @@ def root_of(base_url: str) -> str:
     return base_url.rstrip("/").removesuffix("/v1")
 
 
-def host_of(url: str) -> str:
-    """The URL's host in lower case, without port; empty where there is none."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
+def authorization(key: SecretStr) -> str:
+    """The header's value for a key, or for the user and password of a URL; empty without."""
+    value = key.get_secret_value()
+    return value if not value or value.startswith(BASIC) else f"Bearer {value}"
 
 
-def on_loopback(url: str) -> bool:
-    """Whether the URL's host is this machine: localhost, 127.0.0.0/8 or ::1."""
-    host = host_of(url)
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+def redacted(reply: bytes, key: SecretStr) -> bytes:
+    """What a server sent, without the secret that it was sent."""
+    for word in _words_of(key):
+        reply = reply.replace(word, b"***")
+    return reply
+
+
+def _words_of(key: SecretStr) -> list[bytes]:
+    """The forms in which a server may send a secret back, the longest first; what is too short to be one is none."""
+    value = key.get_secret_value()
+    words = {value}
+    if value.startswith(BASIC):
+        encoded = value.removeprefix(BASIC)
+        login = b64decode(f"{encoded}===").decode(errors="replace")
+        words = {encoded, login, login.partition(":")[2]}
+    words |= {quote(word, safe="") for word in words} | {json.dumps(word)[1:-1] for word in words}
+    return sorted((word.encode() for word in words if len(word) >= SHORTEST_SECRET_CHARS), key=len, reverse=True)
 
 
 def _refuse_unaskable(url: str, api_key: str) -> None:
     """Raise UnansweredError for what a library would refuse with a message that shows the URL or the key."""
-    try:
-        parts = urlsplit(url)
-        askable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        askable = False
-    if not askable:
+    if not is_base_url(url):
         raise UnansweredError("it is no URL such as http://127.0.0.1:8080/v1")
     if not SENDABLE.fullmatch(api_key):
         raise UnansweredError("the key holds a character that no header can carry, such as a line break")
 
 
-def _session(url: str, api_key: str) -> "requests.Session":
+def _session(url: str, authorization: str) -> "requests.Session":
     """Credentials are always set, or requests would take those of ~/.netrc in place of the key."""
     import requests
 
     def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if api_key:
-            request.headers["Authorization"] = f"Bearer {api_key}"
+        if authorization:
+            request.headers["Authorization"] = authorization
         return request
 
     session = requests.Session()
     session.trust_env = not on_loopback(url)
-    userinfo = requests.utils.get_auth_from_url(url)
-    session.auth = userinfo if any(userinfo) else sign
+    session.auth = sign
     session.headers.update({"Content-Type": "application/json", "Accept-Encoding": "identity"})
     session.verify = os.environ.get("SSL_CERT_FILE") or True  # as the chat client does
     return session
@@ -138,7 +145,7 @@ def _ask(session: "requests.Session", url: str, body: Mapping[str, Any] | None, 
         cause = _first_cause(error)
         if isinstance(cause, TimeoutError):
             raise cause from None
-        raise UnansweredError(f"{type(error).__name__}: {str(cause)[:REASON_CHARS]}") from None
+        raise UnansweredError(f"{type(error).__name__}: {inline(str(cause))[:REASON_CHARS]}") from None
 
 
 def _read(raw: Any, deadline: float) -> bytes:

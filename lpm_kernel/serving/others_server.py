@@ -1,18 +1,19 @@
 """A server that others run: the configured endpoint, or what the user started on the port."""
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from lpm_kernel.config import shown_url
 from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.files import file_sha256
-from lpm_kernel.progress import say
+from lpm_kernel.progress import inline, say
 from lpm_kernel.serving import listener, probe
 from lpm_kernel.serving.endpoint import ENDPOINT_KEY, Endpoint, ServingConfig
 from lpm_kernel.serving.http import NO_KEY, UnansweredError, fetch_json, root_of
+from lpm_kernel.urls import shown_url
 
 POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
@@ -36,7 +37,7 @@ def configured(config: ServingConfig) -> Endpoint:
             f"endpoint {shown_url(base_url)} does not answer as an OpenAI-compatible chat server: {error}; "
             "check --endpoint (it mostly ends in /v1) and that the server runs"
         ) from None
-    say(f"asking {endpoint.model} at {shown_url(base_url)}, as configured")
+    say(f"asking {inline(endpoint.model)} at {shown_url(base_url)}, as configured")
     return endpoint
 
 
@@ -50,10 +51,13 @@ def on_port(config: ServingConfig, gguf_path: Path | None) -> Endpoint | None:
     base_url = f"http://127.0.0.1:{config.port}/v1"
     try:
         _wait_while_loading(base_url, config.start_timeout_s)
-        served = listener.served_file(config.port, str(probe.props(base_url, NO_KEY).get("model_path", "")))
-        if gguf_path and served and (served.is_stale or served.sha256 != file_sha256(gguf_path)):
+        props = probe.props(base_url, NO_KEY)
+        served = listener.served_file(config.port, str(props.get("model_path", "")))
+        told = _sha256(props.get("weights_sha256")) or ("" if served is None or served.is_stale else served.sha256)
+        if gguf_path and (told or served) and told != file_sha256(gguf_path):
+            other = str(served.path) if served else inline(str(props.get("model_alias", "")))
             say(
-                f"the server on port {config.port} serves other weights ({served.path}) than {gguf_path}, which will "
+                f"the server on port {config.port} serves other weights ({other}) than {gguf_path}, which will "
                 f"be trained; it is left alone and our own answers on another port (--endpoint {base_url} insists)"
             )
             return None
@@ -65,13 +69,17 @@ def on_port(config: ServingConfig, gguf_path: Path | None) -> Endpoint | None:
             f"{cure if error.status in (401, 403) else ''}; using another"
         )
         return None
-    known = served and not served.is_stale
     say(
-        f"asking the server that runs on port {config.port}: model {endpoint.model}"
+        f"asking the server that runs on port {config.port}: model {inline(endpoint.model)}"
         + (f", {served.path}" if served and str(served.path) != endpoint.model else "")
-        + ("" if known else "; whether it serves the model that will be trained cannot be seen")
+        + ("" if told else "; whether it serves the model that will be trained cannot be seen")
     )
-    return replace(endpoint, weights_sha256=served.sha256 if served and known else "")
+    return replace(endpoint, weights_sha256=told)
+
+
+def _sha256(told: object) -> str:
+    """The hash that `lpm serve` tells in place of a path; empty for anything else."""
+    return told if isinstance(told, str) and re.fullmatch(r"[0-9a-f]{64}", told) else ""
 
 
 def _identify_patiently(base_url: str, config: ServingConfig) -> Endpoint:

@@ -16,7 +16,7 @@ from lpm_kernel.files import file_sha256
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.progress import say
 from lpm_kernel.serving import engines, probe
-from lpm_kernel.serving.child import NOWHERE, Child, clean_environment
+from lpm_kernel.serving.child import Child, clean_environment
 from lpm_kernel.serving.endpoint import DEATH_NOTICE_S, POLL_S, Endpoint, Health, ServingConfig
 from lpm_kernel.serving.engines.base import Launch, Program
 from lpm_kernel.serving.http import UnansweredError, fetch_json, root_of
@@ -36,14 +36,14 @@ SMALL_MODEL_BYTES = 16 * 2**20
 def serve(gguf_path: Path, config: ServingConfig, log_path: Path, *, api_key: str | None = None) -> Iterator[Endpoint]:
     """Our own server for one GGUF file, started again when it dies, gone after the block whatever happens in it.
 
-    api_key: None makes a random one; empty serves without, for a person's own use.
+    api_key: None makes a random one; empty serves without, to whoever knows the port.
     Call it from a thread that outlives the block: the kernel kills the server at that thread's death.
     Raises MissingInputError or DataError for the file, ServiceError when no engine works or the server is lost.
     """
     key = SecretStr(secrets.token_urlsafe(32) if api_key is None else api_key)
     keeper, endpoint = _start_first_that_works(gguf_path.resolve(), config, log_path, key)
     try:
-        say(f"serving {gguf_path} with {endpoint.engine} at {endpoint.base_url}")
+        say(f"serving {gguf_path} with {endpoint.engine}")
         yield endpoint
     except Exception as error:
         concerns_server = isinstance(error, ServiceError) or not isinstance(error, LpmError)
@@ -53,20 +53,6 @@ def serve(gguf_path: Path, config: ServingConfig, log_path: Path, *, api_key: st
         raise
     finally:
         keeper.stop()
-
-
-def serve_forever(gguf_path: Path, *, port: int, log_path: Path) -> None:
-    """Serve without a key on exactly this port until Ctrl-C; ServiceError when it is taken or the server is lost."""
-    if not probe.is_free(port):
-        raise ServiceError(f"port {port} is taken: {probe.who_listens(port)}; stop that, or choose another --port")
-    with serve(gguf_path, ServingConfig.model_validate({"port": port}), log_path, api_key="") as endpoint:
-        try:
-            while endpoint.health().state != "lost":
-                time.sleep(DEATH_NOTICE_S)
-        except KeyboardInterrupt:
-            say("the server is stopped")
-            return
-        raise ServiceError(endpoint.health().trouble)
 
 
 def trouble_of(program: Program, gguf_path: Path, log_path: Path) -> str:
@@ -108,7 +94,7 @@ class _Start:
         key = self.key.get_secret_value()
         environ = clean_environment({"LLAMA_API_KEY": key} if key else None)
         name = f"the model server ({self.program.engine})"
-        return Child(name, self.program.command(self.launch), environ, self.log_path, cwd=NOWHERE)
+        return Child(name, self.program.command(self.launch), environ, self.log_path)
 
 
 class _Keeper:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from lpm_kernel.progress import inline
 from lpm_kernel.serving.http import NO_KEY, UnansweredError, fetch_json, root_of
 
 
@@ -60,7 +61,7 @@ def who_listens(port: int) -> str:
     if is_free(port):
         return "free"
     try:
-        return f"a server with the model {listed_models(f'http://127.0.0.1:{port}/v1', NO_KEY)[0]}"
+        return f"a server with the model {inline(listed_models(f'http://127.0.0.1:{port}/v1', NO_KEY)[0])}"
     except UnansweredError as error:
         locked = error.status in (401, 403)
         return "a server that wants a key" if locked else f"another program, no model server ({error})"

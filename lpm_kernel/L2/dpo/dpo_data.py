@@ -34,9 +34,9 @@ from lpm_kernel.serving import connect
 from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.concurrency import map_in_order
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
-from lpm_kernel.serving.http import on_loopback
 from lpm_kernel.serving.probe import props
 from lpm_kernel.serving.sampling import SamplingConfig, sample
+from lpm_kernel.urls import on_loopback
 
 ENOUGH_COMPARISONS = 10
 """Of fewer, nothing is said about the judge while there are pairs."""

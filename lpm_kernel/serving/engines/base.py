@@ -17,6 +17,11 @@ class Launch:
     slot_tokens: int
     threads: int
 
+    @property
+    def model_id(self) -> str:
+        """What the server calls the model, in place of its path; llama.cpp takes a comma as the end of a name."""
+        return self.gguf_path.stem.replace(",", "_")
+
 
 @dataclass(frozen=True)
 class Program:

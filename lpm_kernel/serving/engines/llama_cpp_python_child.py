@@ -118,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
         return {"model_path": str(self.server.launch.gguf_path), "total_slots": 1}
 
     def _models(self) -> dict[str, Any]:
-        return {"object": "list", "data": [{"id": self.server.launch.gguf_path.name, "object": "model"}]}
+        return {"object": "list", "data": [{"id": self.server.launch.model_id, "object": "model"}]}
 
     def _apply_template(self) -> dict[str, Any]:
         return {"prompt": self.server.model.render(self._body()["messages"])}
@@ -158,7 +158,7 @@ class Handler(BaseHTTPRequestHandler):
         written = sum(len(answer.ids) for answer in answers)
         return {
             "object": "chat.completion",
-            "model": self.server.launch.gguf_path.name,
+            "model": self.server.launch.model_id,
             "choices": [self._choice(index, answer) for index, answer in enumerate(answers)],
             "usage": {"prompt_tokens": len(prompt), "completion_tokens": written},
         }

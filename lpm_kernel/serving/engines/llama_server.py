@@ -7,13 +7,12 @@ judged and compared as the model wrote it, its thoughts included.
 """
 
 import os
-import shutil
 import subprocess
 from functools import partial
 from pathlib import Path
 
 from lpm_kernel.checkout import CHECKOUT
-from lpm_kernel.serving.child import NOWHERE, clean_environment
+from lpm_kernel.serving.child import WORKING_FOLDER, clean_environment, find_program
 from lpm_kernel.serving.engines.base import Launch, Program
 
 NAME = "llama-server"
@@ -41,10 +40,9 @@ HELP_TIMEOUT_S = 15.0
 
 
 def find() -> list[Program]:
-    """The documented places below the project and the current folder, then PATH; each file once."""
-    places = [root / name for root in (CHECKOUT, Path.cwd()) for name in BINARIES]
-    found = shutil.which(NAME)
-    places += [Path(found)] if found else []
+    """The documented places below the project, then PATH; each file once."""
+    found = find_program(NAME)
+    places = [*(CHECKOUT / name for name in BINARIES), *([found] if found else [])]
     usable = dict.fromkeys(p.resolve() for p in places if p.is_file() and os.access(p, os.X_OK))
     return [program(path) for path in usable]
 
@@ -59,7 +57,7 @@ def _command(binary: str, launch: Launch) -> list[str]:
     always = f"--host 127.0.0.1 --port {launch.port} -np {launch.slots} -c {context_tokens} -kvu -t {launch.threads}"
     known = _help(binary)
     optional = [flag.format(port=launch.port) for flag in OPTIONAL_FLAGS if flag.split()[0] in known]
-    return [binary, "-m", str(launch.gguf_path), *" ".join([always, *optional]).split()]
+    return [binary, "-m", str(launch.gguf_path), "--alias", launch.model_id, *" ".join([always, *optional]).split()]
 
 
 def _help(binary: str) -> str:
@@ -71,7 +69,7 @@ def _help(binary: str) -> str:
             timeout=HELP_TIMEOUT_S,
             check=False,
             env=clean_environment(),
-            cwd=NOWHERE,
+            cwd=WORKING_FOLDER,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -29,6 +29,7 @@ def _server(launch: Launch) -> Any:
     xllamacpp = import_module("xllamacpp")
     params = xllamacpp.CommonParams()
     params.model.path = str(launch.gguf_path)
+    params.model_alias = {launch.model_id}
     params.hostnames = ["127.0.0.1"]
     params.port = launch.port
     key = os.environ.pop("LLAMA_API_KEY", "")
