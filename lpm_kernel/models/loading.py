@@ -38,10 +38,14 @@ def check_base(path: Path) -> None:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The tokenizer with chat template, end-of-turn and padding token; raises DataError without a template."""
+    """The tokenizer with chat template, end-of-turn and padding token; raises DataError when it lacks or breaks one."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the libraries raise all kinds, down to plain Exception, for a tokenizer that is broken
+        told = f"{type(error).__name__}: {str(error)[:300]}"
+        raise DataError(f"the tokenizer of {path} cannot be loaded ({told}); fetch or make the model again") from None
     if not tokenizer.chat_template:
         raise DataError(
             f"{path} has no chat template, so prompts cannot be rendered; take the chat (instruct) variant of the "

@@ -80,7 +80,7 @@ def run(
     check_base(base_model_path)
     quiet_libraries()
     tokenizer = load_tokenizer(base_model_path)
-    split = split_pairs([tokenized(tokenizer, pair) for pair in read_pairs(training_data_path)], config)
+    split = split_pairs(tokenized(tokenizer, read_pairs(training_data_path)), config)
     if len(split.train) < config.min_pairs:
         raise DataError(
             f"{training_data_path} leaves {len(split.train)} pairs to train on, but {config.min_pairs} are needed; "
