@@ -33,7 +33,7 @@ from lpm_kernel.errors import ConfigError, UsageError
 COMMON = "common"
 URLS = frozenset({"endpoint", "judge_base_url"})
 """Settings that are URLs, even where their scheme was forgotten."""
-RESERVED = {"LPM_WORKSPACE", "LPM_PRESET"}
+RESERVED = {"LPM_WORKSPACE", "LPM_PRESET", "LPM_BASE_MODEL"}
 """Environment variables that name no setting of a step."""
 ENVIRONMENT = "environment"
 """Under this name a field's extra holds the well-known variable that gives its value."""
@@ -112,6 +112,8 @@ class Layer:
     tables: Mapping[str, Mapping[str, Any]]
     preset: str = ""
     """The preset that a settings file asks for."""
+    base_model: str = ""
+    """The base model that it chooses among several."""
 
 
 def preset_names() -> list[str]:
@@ -133,7 +135,8 @@ def toml_layer(path: Path) -> Layer:
         return Layer(str(path), {})
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Layer(str(path), tables, preset=str(tables.pop("preset", "")))
+        named = {key: str(tables.pop(key, "")) for key in ("preset", "base_model")}
+        return Layer(str(path), tables, **named)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
 

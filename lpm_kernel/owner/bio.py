@@ -10,6 +10,14 @@ MAX_BIO_BYTES = 256 * 1024
 which leaves room for a question and its answers in the 128,000 tokens that today's judges read."""
 MAX_JSON_BYTES = 64 * MAX_BIO_BYTES
 """Second-Me's file holds more than the text that is taken from it."""
+TEMPLATE = """## Who I am
+Name, age, where I live, who is close to me.
+
+## What I do
+Work, studies, projects.
+
+## What I care about
+Interests, habits, likes and dislikes, goals."""
 CONTENT_KEYS = ("content_third_view", "content", "summary_third_view", "summary")
 """Of Second-Me's L1 bio, the fullest text first."""
 
@@ -28,6 +36,8 @@ def read_bio(path: Path) -> str:
         raise DataError(f"the bio {path} cannot be read ({error}); save it as UTF-8, or {cure}") from None
     if not bio:
         raise DataError(f"the bio {path} is empty; {cure}")
+    if bio == TEMPLATE:
+        raise DataError(f"the bio {path} is the template as it was; write what is true of you with `lpm bio edit`")
     _refuse_large(path, len(bio.encode(errors="surrogatepass")), MAX_BIO_BYTES)
     return bio
 

@@ -1,7 +1,9 @@
 """Which workspace and which settings a command works with; secrets are read here, once."""
 
+import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,19 @@ from lpm_kernel.config import (
     variables_layer,
 )
 from lpm_kernel.demo import gift
-from lpm_kernel.errors import ConfigError, UsageError
-from lpm_kernel.files import write_atomically
+from lpm_kernel.errors import ConfigError, DataError, MissingInputError, UsageError
+from lpm_kernel.files import file_sha256, read_object, write_atomically
 from lpm_kernel.L2.dpo import utils
 from lpm_kernel.L2.prepare_data import StageConfig as PrepareConfig
+from lpm_kernel.owner.bio import TEMPLATE
 from lpm_kernel.pipeline import config_kinds, step_named
 from lpm_kernel.progress import say
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.places import Workspace
 
 DOCUMENTED = "dpo/utils.py"
+TAKEN_BIO = "documented_bio.json"
+"""Below `runs/`: the hash of the bio file that was last written from GLOBAL_BIO."""
 
 
 def default_root() -> Path:
@@ -40,7 +45,9 @@ def default_root() -> Path:
 
 def open_workspace(given: str = "") -> Workspace:
     """The workspace of the flag, of LPM_WORKSPACE, or the default one; nothing is written."""
-    return Workspace(Path(given or environment().get("LPM_WORKSPACE", "") or default_root()).expanduser())
+    environ = environment()
+    root = Path(given or environ.get("LPM_WORKSPACE", "") or default_root()).expanduser()
+    return Workspace(root, environ.get("LPM_BASE_MODEL", ""))
 
 
 def demo_workspace(given: str = "") -> Workspace:
@@ -120,19 +127,48 @@ def _dotenv(path: Path) -> dict[str, str | None]:
         raise ConfigError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
+def choose_base_model(workspace: Workspace, name: str) -> None:
+    """From now on this one of several; written into the owner's settings file."""
+    path = workspace.settings_path
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    write_atomically(path, f"base_model = {json.dumps(name, ensure_ascii=False)}\n{before}".rstrip("\n"))
+    say(f"base_model = {name!r} is written to {path}; change it there to take another")
+
+
 def documented_bio() -> str:
     """GLOBAL_BIO of dpo/utils.py, where somebody filled it in."""
     return (utils.GLOBAL_BIO or "").strip()
 
 
 def take_documented_bio(workspace: Workspace) -> None:
-    """GLOBAL_BIO becomes the bio file, unless there is one; needs the lock."""
-    bio, found = documented_bio(), workspace.find("global_bio")
-    if bio and found is None:
-        write_atomically(workspace.place("global_bio"), bio)
-        say(f"GLOBAL_BIO of {DOCUMENTED} written to {workspace.place('global_bio')}; edit it there from now on")
-    elif bio and found and found.read_text(encoding="utf-8", errors="replace").strip() != bio:
-        say(f"warning: {found} is used; GLOBAL_BIO in {DOCUMENTED} differs and is not read")
+    """GLOBAL_BIO becomes the bio file, and again when it is edited, unless the file is the owner's; needs the lock."""
+    bio, place, found = documented_bio(), workspace.place("global_bio"), workspace.find("global_bio")
+    if not bio:
+        return
+    text = found.read_text(encoding="utf-8", errors="replace").strip() if found else TEMPLATE
+    if text == bio:
+        _note_taken(workspace, place)
+    elif text == TEMPLATE or (found == place and file_sha256(place) == _last_taken(workspace)):
+        write_atomically(place, bio)
+        _note_taken(workspace, place)
+        say(f"GLOBAL_BIO of {DOCUMENTED} written to {place}; edit it there or here, but not in both")
+    else:
+        say(
+            f"warning: {found} is used; GLOBAL_BIO in {DOCUMENTED} differs and is not read, for the file is not as it "
+            "came from there. To take GLOBAL_BIO, move the file away; to keep the file, empty GLOBAL_BIO"
+        )
+
+
+def _note_taken(workspace: Workspace, place: Path) -> None:
+    """Remember the bio file as it came from GLOBAL_BIO."""
+    if place.is_file() and file_sha256(place) != _last_taken(workspace):
+        write_atomically(workspace.runs_path / TAKEN_BIO, json.dumps({"sha256": file_sha256(place)}))
+
+
+def _last_taken(workspace: Workspace) -> str:
+    with suppress(MissingInputError, DataError):  # without the record, the file counts as the owner's
+        return str(read_object(workspace.runs_path / TAKEN_BIO, "").get("sha256", ""))
+    return ""
 
 
 def _documented() -> dict[str, str]:
