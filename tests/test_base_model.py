@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lpm_kernel.commands.app import app
 from lpm_kernel.demo.base_model import write_base_model
-from lpm_kernel.errors import ConfigError, UsageError
+from lpm_kernel.errors import ConfigError, MissingInputError, UsageError
 from lpm_kernel.workspace.places import Workspace
 
 
@@ -52,9 +52,10 @@ def test_a_choice_that_is_not_there_is_refused_with_the_nearest(two: Workspace) 
 
 def test_at_a_terminal_it_asks_and_writes_the_answer_down(two: Workspace, tmp_path: Path) -> None:
     two.settings_path.parent.mkdir(parents=True)
+    two.place("merged.json").unlink()
     two.settings_path.write_text("[sft-train]\nnum_train_epochs = 1\n")
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "lpm_kernel", "run", "sft-train", "--max_length", "16"]
+    command = [sys.executable, "-m", "lpm_kernel", "run", "sft-train"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "LPM_WORKSPACE": str(two.root)}
     asked = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=tmp_path)
     os.close(theirs)
@@ -62,10 +63,10 @@ def test_at_a_terminal_it_asks_and_writes_the_answer_down(two: Workspace, tmp_pa
     shown = b""
     while chunk := _read(ours):
         shown += chunk
-    assert asked.wait(60) == 65, shown.decode()
+    assert asked.wait(60) == MissingInputError.exit_code, shown.decode()
     assert shown.count(b"Which base model (large, small)") == 2
     assert two.settings_path.read_text() == 'base_model = "small"\n[sft-train]\nnum_train_epochs = 1\n'
-    assert b"--max_length 16 tokens" in shown
+    assert b"merged.json is not there" in shown
 
 
 def _read(terminal: int) -> bytes:
