@@ -34,7 +34,7 @@ from lpm_kernel.errors import ConfigError, UsageError
 from lpm_kernel.urls import is_base_url, login_of, on_loopback, shown_url, split_login
 
 COMMON = "common"
-RESERVED = {"LPM_WORKSPACE", "LPM_PRESET", "LPM_SERVE_API_KEY"}
+RESERVED = {"LPM_WORKSPACE", "LPM_PRESET", "LPM_SERVE_API_KEY", "LPM_BASE_MODEL"}
 """Environment variables that name no setting of a step."""
 ENVIRONMENT = "environment"
 """Under this name a field's extra holds the well-known variable that gives its value."""
@@ -146,6 +146,8 @@ class Layer:
     tables: Mapping[str, Mapping[str, Any]]
     preset: str = ""
     """The preset that a settings file asks for."""
+    base_model: str = ""
+    """The base model that it chooses among several."""
     private: bool = False
     """A place for secrets: the environment, or `.env`."""
     came_along: bool = False
@@ -171,7 +173,8 @@ def toml_layer(path: Path) -> Layer:
         return Layer(str(path), {})
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Layer(str(path), tables, preset=str(tables.pop("preset", "")))
+        preset, base_model = (str(tables.pop(key, "")) for key in ("preset", "base_model"))
+        return Layer(str(path), tables, preset=preset, base_model=base_model)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Lpm
+from conftest import BIO, ROOT, Lpm
 from test_pipeline import HEAVY
 from typer.testing import CliRunner
 
@@ -157,20 +157,54 @@ def test_the_doctor_names_the_cure_and_exits_1(lpm: Lpm, workspace: Workspace) -
 def test_the_bio_is_shown_and_edited(lpm: Lpm, workspace: Workspace, tmp_path: Path) -> None:
     env = {"LPM_WORKSPACE": str(workspace.root)}
     assert "Quark" in lpm("bio", "show", env=env).stdout
-    workspace.place("global_bio").unlink()
-    untouched = lpm("bio", "edit", env={**env, "EDITOR": "true"})
-    assert untouched.returncode == 0
-    assert not workspace.place("global_bio").exists()
-    (tmp_path / "ed.sh").write_text("echo '## Me' > $1")
-    lpm("bio", "edit", env={**env, "EDITOR": f"sh {tmp_path}/ed.sh"})
-    assert workspace.place("global_bio").read_text() == "## Me\n"
+    (tmp_path / "ed.sh").write_text('echo "$1" > $2')
+    done = lpm("bio", "edit", env={**env, "EDITOR": f"sh {tmp_path}/ed.sh --wait"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert workspace.place("global_bio").read_text() == "--wait\n"
 
 
-def test_an_editor_that_cannot_be_started_leaves_no_template_as_the_bio(lpm: Lpm, workspace: Workspace) -> None:
+@pytest.mark.parametrize(("editor", "code", "told"), [("true", 0, "nothing was changed"), ("false", 70, "code 1, and")])
+def test_an_editor_that_changes_nothing_or_fails_is_told(
+    lpm: Lpm, workspace: Workspace, editor: str, code: int, told: str
+) -> None:
+    before = workspace.place("global_bio").read_bytes()
+    done = lpm("bio", "edit", env={"LPM_WORKSPACE": str(workspace.root), "VISUAL": editor, "EDITOR": "no-such-editor"})
+    assert (done.returncode, told in done.stderr) == (code, True)
+    assert workspace.place("global_bio").read_bytes() == before
+
+
+@pytest.mark.parametrize("installed", [["nano", "vi"], ["vi"]])
+def test_without_a_variable_the_first_installed_editor_is_opened_on_a_template(
+    lpm: Lpm, workspace: Workspace, tmp_path: Path, installed: list[str]
+) -> None:
     workspace.place("global_bio").unlink()
+    (tmp_path / "bin").mkdir()
+    for name in installed:
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\n/bin/echo "with {name}" >> "$1"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    none = {"VISUAL": "", "EDITOR": "", "PATH": str(tmp_path / "bin"), "LPM_WORKSPACE": str(workspace.root)}
+    assert lpm("bio", "edit", env=none).returncode == 0
+    text = workspace.place("global_bio").read_text()
+    assert text.count("\n## ") == 2
+    assert text.endswith(f"with {installed[0]}\n")
+
+
+def test_without_any_editor_the_template_is_written_and_its_place_told(
+    lpm: Lpm, workspace: Workspace, tmp_path: Path
+) -> None:
+    place = workspace.place("global_bio")
+    place.unlink()
+    env = {"VISUAL": "", "EDITOR": "", "PATH": str(tmp_path), "LPM_WORKSPACE": str(workspace.root)}
+    done = lpm("bio", "edit", env=env)
+    assert (done.returncode, str(place) in done.stderr, "install one" in done.stderr) == (69, True, True)
+    assert place.read_text().startswith("## ")
+    unfilled = lpm("run", "prepare", env=env)
+    assert (unfilled.returncode, "is the template as it was" in unfilled.stderr) == (65, True)
+
+
+def test_an_editor_that_cannot_be_started_is_told(lpm: Lpm, workspace: Workspace) -> None:
     done = lpm("bio", "edit", env={"LPM_WORKSPACE": str(workspace.root), "EDITOR": "no-such-editor"})
     assert (done.returncode, "no-such-editor" in done.stderr) == (64, True)
-    assert not workspace.place("global_bio").exists()
 
 
 def test_the_bio_of_a_second_me_tree_is_where_editing_starts(lpm: Lpm, workspace: Workspace, tmp_path: Path) -> None:
@@ -195,6 +229,34 @@ def test_plain_lpm_prints_its_help_and_no_error(lpm: Lpm) -> None:
     done = lpm()
     assert "Usage" in done.stdout + done.stderr
     assert "error" not in done.stderr
+
+
+def take_over(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, bio: str) -> str:
+    monkeypatch.setattr(utils, "GLOBAL_BIO", bio)
+    CliRunner().invoke(app, ["pipeline", "--until", "prepare", "--workspace", str(workspace.root)])
+    return workspace.place("global_bio").read_text().strip()
+
+
+def test_an_edit_of_the_documented_bio_is_taken_over_as_long_as_the_file_is_as_it_came(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace.place("global_bio").unlink()
+    assert take_over(workspace, monkeypatch, "I keep bees.") == "I keep bees."
+    assert take_over(workspace, monkeypatch, "I keep goats.") == "I keep goats."
+    assert take_over(workspace, monkeypatch, "") == "I keep goats."
+    workspace.place("global_bio").write_text("I keep goats and hens.")
+    assert take_over(workspace, monkeypatch, "I keep geese.") == "I keep goats and hens."
+    assert "GLOBAL_BIO in dpo/utils.py differs and is not read" in caplog.text
+    workspace.place("global_bio").unlink()
+    assert take_over(workspace, monkeypatch, "I keep geese.") == "I keep geese."
+
+
+def test_a_bio_of_the_owners_that_says_the_same_is_followed_too_and_another_never(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert take_over(workspace, monkeypatch, "I keep bees.") == BIO.strip()
+    assert take_over(workspace, monkeypatch, BIO) == BIO.strip()
+    assert take_over(workspace, monkeypatch, "I keep bees.") == "I keep bees."
 
 
 def test_the_bio_of_the_documented_settings_file_is_taken_over_by_a_run_and_by_nothing_else(

@@ -20,7 +20,7 @@ from lpm_kernel.export import converter, pre_tokenizer
 from lpm_kernel.export.completeness import check_gguf
 from lpm_kernel.export.fidelity import Agreement, Likeness, PromptCheck, Trained, measured
 from lpm_kernel.export.hostile_texts import HOSTILE
-from lpm_kernel.export.trained_answers import render_prompt
+from lpm_kernel.export.trained_answers import render_prompts
 from lpm_kernel.files import write_jsonl
 from lpm_kernel.L2 import export_gguf
 from lpm_kernel.L2.export_gguf import StageConfig
@@ -170,7 +170,8 @@ def test_only_what_a_unicode_normal_form_changes_is_not_compared(
     tokenizer = make_tokenizer(EXPRESSIONS["gpt-2"], CHATML, bos=False)
     tokenizer.backend_tokenizer.normalizer = normalizer
     for text, expected in (("\u00e9 a", composed), ("e\u0301 a", decomposed)):
-        assert render_prompt(tokenizer, "p", [{"role": "user", "content": text}]).normalized is expected
+        (rendered,) = render_prompts(tokenizer, {"p": [{"role": "user", "content": text}]})
+        assert rendered.normalized is expected
 
 
 def test_the_report_counts_only_what_was_compared(

@@ -1,6 +1,7 @@
 """Facts that are called for count, others cost, so reciting the bio does not pay."""
 
 import asyncio
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,3 +38,12 @@ def test_scores_lie_between_0_and_1_and_the_reference_is_not_beaten(a: str, refe
     question = Question(q, reference, bio)
     assert 0 <= score(question, a) <= 1
     assert score(question, a) <= score(question, reference) + 1e-9
+
+
+def test_a_text_of_names_costs_by_its_length() -> None:
+    def seconds(names: int) -> float:
+        start = time.process_time()
+        facts_of("Ada met " + "Mira \n" * names, "Mira", "")
+        return time.process_time() - start
+
+    assert seconds(40_000) < 30 * seconds(4_000)

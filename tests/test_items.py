@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lpm_kernel.errors import DataError
+from lpm_kernel.owner import items as items_file
 from lpm_kernel.owner.items import ItemConfig, read_items
 from lpm_kernel.records import Prompt
 
@@ -130,7 +131,39 @@ def test_note_ids_are_text_whatever_wrote_them(tmp_path: Path) -> None:
     assert (prompt.notes, prompt.score) == (("7", "n-1"), None)
 
 
-@pytest.mark.parametrize("text", ["[1" + "0" * 5000 + "]", "", "  \n", "{}", "[1,", "nope", "[" * 100_000])
+HUGE_ROWS = {
+    "nested deep": ("[" * 100_000 + '"]"' + "]" * 100_000, "unreadable"),
+    "objects nested deep": ('{"user":' * 100_000 + "1" + "}" * 100_000, "unreadable"),
+    "a number of 5,000 digits": ('{"user": "Q", "score": 1' + "0" * 5000 + "}", "unreadable"),
+    "20 million characters": (json.dumps({"user": "Q", "assistant": "A " * 10_000_000}), "too_long"),
+    "a million marks on one letter": (
+        json.dumps({"user": "Q", "assistant": "a" + "\u0323\u0301" * 500_000}),
+        "piled_marks",
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "reason"), HUGE_ROWS.values(), ids=HUGE_ROWS)
+def test_a_row_of_any_size_costs_only_itself(row: str, reason: str, tmp_path: Path) -> None:
+    good = json.dumps(VARIANTS["memory"])
+    path = tmp_path / "merged.json"
+    path.write_text(f"[{good}, {row}, {good}]")
+    prompts, skipped = read_items(path, CONFIG)
+    assert len(prompts) == 1
+    assert skipped == {reason: 1, "duplicate": 1}
+
+
+@pytest.mark.parametrize("gap", ["", " ", "\n\t\r"])
+def test_the_rows_are_those_of_the_json_list_however_it_is_laid_out(gap: str, tmp_path: Path) -> None:
+    rows = [[], {}, "]", '"', "\\", 1.5, True, None, {"a": [{"b": "}"}]}, ["]", "[,"]]
+    path = tmp_path / "merged.json"
+    path.write_text(gap.join(["", "[", f"{gap},{gap}".join(map(json.dumps, rows)), "]", ""]))
+    assert list(items_file._items(path)) == rows
+
+
+@pytest.mark.parametrize(
+    "text", ["[1,]", "[,1]", "[1 2]", "[1]]", "[1] x", "[[1]", "[nan", "", "  \n", "{}", "[1,", "nope", "[" * 100_000]
+)
 def test_a_file_that_is_no_list_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "merged.json"
     path.write_text(text)

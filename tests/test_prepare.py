@@ -1,6 +1,8 @@
 """Whole notes are held out, and nothing of them leaks into the pairs."""
 
 import json
+import math
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from conftest import BIO, owner_items
 
 from lpm_kernel.errors import DataError
 from lpm_kernel.files import read_jsonl
+from lpm_kernel.L2 import prepare_data
 from lpm_kernel.L2.prepare_data import StageConfig, run, split_items
 from lpm_kernel.owner.items import read_items, same_question
 from lpm_kernel.records import Prompt
@@ -89,6 +92,28 @@ def test_low_scores_become_no_prompt(merged_path: Path) -> None:
     items, _ = read_items(merged_path, CONFIG)
     split = split_items(items, BIO, StageConfig(held_out_share=0.25, min_score=1))
     assert all(p.score == 1 for p in [*split.prompts, *split.held_out])
+
+
+def test_the_work_grows_as_the_notes_do(merged_path: Path) -> None:
+    def seconds(notes: int) -> float:
+        rows = [{"user": f"Q{n}?", "assistant": f"A{n} of Via {n}.", "doc_id": [n]} for n in range(notes)]
+        merged_path.write_text(json.dumps(rows))
+        items, _ = read_items(merged_path, CONFIG)
+        start = time.process_time()
+        split_items(items, BIO, CONFIG)
+        return time.process_time() - start
+
+    assert seconds(8000) < 30 * seconds(800)
+
+
+def test_each_held_out_note_is_asked_its_share_and_no_more_notes_are_taken_than_needed(merged_path: Path) -> None:
+    rows = [{"user": f"Q{n}?", "assistant": f"A{n}.", "doc_id": [n // 4, n // 4 + n % 2]} for n in range(400)]
+    merged_path.write_text(json.dumps(rows))
+    items, _ = read_items(merged_path, CONFIG)
+    chosen, asked = prepare_data._hold_out(items, CONFIG)
+    assert len(chosen) == math.ceil(CONFIG.held_out_share * 101)
+    assert asked == prepare_data._questions(items, chosen, CONFIG)
+    assert len(asked) >= prepare_data.MIN_QUESTIONS
 
 
 def test_fewer_than_ten_items_are_refused_with_the_cure(tmp_path: Path, merged_path: Path, bio_path: Path) -> None:

@@ -18,7 +18,7 @@ from lpm_kernel.L2.dpo import dpo_train
 from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.models.adapter import read_adapter
 from lpm_kernel.models.fingerprint import weights_fingerprint
-from lpm_kernel.models.rendering import end_of_turn, render
+from lpm_kernel.models.rendering import end_of_turn, render_all
 from lpm_kernel.owner.items import ItemConfig, read_items
 from lpm_kernel.records import Message, PreferencePair, Prompt
 from lpm_kernel.training.pairs import PairTokens, tokenized
@@ -96,7 +96,7 @@ def test_dpo_trains_the_prompt_with_its_generation_prompt_and_the_answer_to_its_
     quiet_libraries()
     tokenizer = load_tokenizer(base)
     told, config = read_pairs(pairs), dpo_train.StageConfig(**DPO, eval_share=0)
-    split = dpo_train.split_pairs([tokenized(tokenizer, pair) for pair in told], config)
+    split = dpo_train.split_pairs(tokenized(tokenizer, told), config)
     rows = dpo_train.pair_trainer(config, base, split, tokenizer, pairs.parent / "work", "").train_dataset
     for pair, row in zip(told, rows, strict=True):
         messages = [message.model_dump() for message in pair.messages]
@@ -104,8 +104,8 @@ def test_dpo_trains_the_prompt_with_its_generation_prompt_and_the_answer_to_its_
         assert tokenizer.decode(row["prompt_ids"]) == shown
         for side, answer in (("chosen_ids", pair.chosen), ("rejected_ids", pair.rejected)):
             assert row[side] == [*tokenizer.encode(answer), tokenizer.eos_token_id]
-            assert render(tokenizer, pair.messages, answer).answer == row[side]
-        assert render(tokenizer, pair.messages, pair.chosen).prompt == row["prompt_ids"]
+            assert render_all(tokenizer, [(pair.messages, answer)])[0].answer == row[side]
+        assert render_all(tokenizer, [(pair.messages, pair.chosen)])[0].prompt == row["prompt_ids"]
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_sft_and_dpo_train_the_served_prompt_the_answer_as_it_is_and_the_templat
     prompt = (Message(role="system", content="You are Ada."), Message(role="user", content="Which colour?"))
     pairs = [PreferencePair(messages=prompt, chosen=answer, rejected="It is a colour.") for answer in ANSWERS]
     config = dpo_train.StageConfig(**(DPO | {"num_train_epochs": 1}))
-    split = dpo_train.PairSplit([tokenized(tokenizer, pair) for pair in pairs], [])
+    split = dpo_train.PairSplit(tokenized(tokenizer, pairs), [])
     rows = dpo_train.pair_trainer(config, model, split, tokenizer, tmp_path / "w", "").train_dataset
     shown = tokenizer.apply_chat_template(
         [message.model_dump() for message in pairs[0].messages], tokenize=False, add_generation_prompt=True
@@ -158,7 +158,7 @@ def test_sft_and_dpo_train_the_served_prompt_the_answer_as_it_is_and_the_templat
         assert row["prompt_ids"] == tokenizer.encode(shown, add_special_tokens=False)
         for side, answer in (("chosen_ids", pair.chosen), ("rejected_ids", pair.rejected)):
             assert row[side] == tokenizer.encode(answer + end, add_special_tokens=False)
-            assert row[side] == render(tokenizer, pair.messages, answer).answer
+            assert row[side] == render_all(tokenizer, [(pair.messages, answer)])[0].answer
 
 
 def test_a_template_whose_end_no_server_knows_ends_with_eos(base: Path) -> None:

@@ -25,7 +25,7 @@ from lpm_kernel.export import fidelity
 from lpm_kernel.export.completeness import check_gguf
 from lpm_kernel.export.converter import converter_sha256, converting, find_converter
 from lpm_kernel.export.hostile_texts import HOSTILE
-from lpm_kernel.export.trained_answers import end_ids, greedy_answers, render_prompt
+from lpm_kernel.export.trained_answers import end_ids, greedy_answers, render_prompts
 from lpm_kernel.files import read_jsonl, write_json
 from lpm_kernel.models.folder import read_model_config, read_model_object
 from lpm_kernel.models.weights import check_finite, read_weights
@@ -176,7 +176,7 @@ def ask_trained(
 
     quiet_libraries()
     tokenizer = load_tokenizer(model_path)
-    prompts = [render_prompt(tokenizer, name, messages) for name, messages in conversations.items()]
+    prompts = render_prompts(tokenizer, conversations)
     longest = int(read_model_config(model_path).get("max_position_embeddings") or config.slot_tokens)
     room = min(config.slot_tokens, longest) - config.greedy_tokens
     prompts.sort(key=lambda prompt: len(prompt.ids) > room or not prompt.normalized)

@@ -27,7 +27,7 @@ from lpm_kernel.files import key_of, write_json, write_jsonl
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.owner.facts import facts_of
 from lpm_kernel.owner.items import ItemConfig, read_items, same_question
-from lpm_kernel.progress import say, tally
+from lpm_kernel.progress import progress, say, tally
 from lpm_kernel.records import ItemsAccount, Prompt
 
 MIN_QUESTIONS = 8
@@ -109,7 +109,7 @@ def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> ItemS
     for item in items:
         if item.id in asked:
             continue
-        if chosen & set(_notes(item)):
+        if not chosen.isdisjoint(_notes(item)):
             set_aside["note_is_held_out"] += 1
         elif same_question(item) in questions:
             set_aside["question_is_held_out"] += 1
@@ -131,14 +131,32 @@ def _hold_out(items: Sequence[Prompt], config: StageConfig) -> tuple[set[str], l
     """
     noted = [item for item in items if item.notes] or list(items)
     notes = sorted({note for item in noted for note in _notes(item)}, key=lambda n: key_of("note", config.seed, n))
-    chosen: set[str] = set()
-    asked: list[Prompt] = []
-    for count, note in enumerate(notes[: math.ceil(len(notes) / 2)] if config.held_out_share else [], 1):
-        chosen.add(note)
-        asked = _questions(noted, chosen, config)
-        if count >= config.held_out_share * len(notes) and len(asked) >= MIN_QUESTIONS:
-            break
-    return chosen, asked
+    most = math.ceil(len(notes) / 2) if config.held_out_share else 0
+    complete = _completed_by(noted, notes)
+    members: Counter[str] = Counter()
+    count = asked = 0
+    while count < most and not (count >= config.held_out_share * len(notes) and asked >= MIN_QUESTIONS):
+        for note in complete[notes[count]]:
+            asked -= _asked_of(members[note], config)
+            members[note] += 1
+            asked += _asked_of(members[note], config)
+        count += 1
+    chosen = set(notes[:count])
+    return chosen, _questions(noted, chosen, config)
+
+
+def _completed_by(items: Iterable[Prompt], notes: Sequence[str]) -> dict[str, list[str]]:
+    """Note -> of each item whose last note it is, in the order of `notes`, the first note, which asks it."""
+    turn = {note: number for number, note in enumerate(notes)}
+    complete: dict[str, list[str]] = defaultdict(list)
+    for item in items:
+        complete[max(_notes(item), key=turn.__getitem__)].append(_notes(item)[0])
+    return complete
+
+
+def _asked_of(count: int, config: StageConfig) -> int:
+    """How many of a held-out note's items are asked."""
+    return math.ceil(config.question_share * count)
 
 
 def _questions(items: Iterable[Prompt], chosen: set[str], config: StageConfig) -> list[Prompt]:
@@ -150,7 +168,7 @@ def _questions(items: Iterable[Prompt], chosen: set[str], config: StageConfig) -
     asked = []
     for members in of_note.values():
         members.sort(key=lambda item: key_of("question", config.seed, item.id))
-        asked += members[: math.ceil(config.question_share * len(members))]
+        asked += members[: _asked_of(len(members), config)]
     return sorted(asked, key=lambda item: item.row)
 
 
@@ -162,9 +180,11 @@ def _notes(item: Prompt) -> tuple[str, ...]:
 def _facts_only_there(items: Iterable[Prompt], chosen: set[str], bio: str) -> frozenset[str]:
     """Facts that the held-out notes tell and no other note does."""
     facts: dict[bool, set[str]] = {True: set(), False: set()}
-    for item in items:
-        if item.notes:
-            facts[bool(chosen & set(item.notes))] |= facts_of(item.target, bio, "")
+    noted = [item for item in items if item.notes]
+    with progress("notes compared, by items", len(noted)) as shown:
+        for item in noted:
+            facts[not chosen.isdisjoint(item.notes)] |= facts_of(item.target, bio, "")
+            shown.advance()
     return frozenset(facts[True] - facts[False])
 
 

@@ -104,11 +104,10 @@ def without_questions(items: Iterable[Prompt], held_out: Iterable[Prompt]) -> li
 
 def tokenized(tokenizer: Any, items: Iterable[Prompt], max_length: int) -> list[dict[str, list[int]]]:
     """input_ids and labels of each item that fits; labels are -100 on the prompt."""
-    from lpm_kernel.models.rendering import render
+    from lpm_kernel.models.rendering import render_all
 
     features, too_long = [], 0
-    for item in items:
-        tokens = render(tokenizer, item.messages, item.target)
+    for tokens in render_all(tokenizer, [(item.messages, item.target) for item in items]):
         if len(tokens.prompt) + len(tokens.answer) > max_length:
             too_long += 1
             continue

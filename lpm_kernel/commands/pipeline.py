@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from lpm_kernel.commands.base import JsonOption, PresetOption, SetOption, WorkspaceOption
+from lpm_kernel.commands.decide import deciding
 from lpm_kernel.progress import say
 
 
@@ -44,6 +45,6 @@ def pipeline(
     if dry_run:
         tables.show_plan(place, configs, until=last, start=start or None, filled=demo, as_json=as_json)
         return
-    run_chain(place, configs, until=last, start=start or None)
+    deciding(place, lambda: run_chain(place, configs, until=last, start=start or None))
     if last == STEPS[-1].name:
         tables.show_verdict(place, as_json=as_json)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lpm_kernel.commands.base import Command, Group
+from lpm_kernel.commands.decide import deciding
 from lpm_kernel.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def run_step(name: str, step: "Step", *, workspace: str, preset: str, **options:
     if name in SHARED:
         paths = _with_reports(step, paths)
     place = open_workspace(workspace)
-    run_one(step, place, resolve_all(place, preset=preset, flags={step.name: settings}), paths)
+    configs = resolve_all(place, preset=preset, flags={step.name: settings})
+    deciding(place, lambda: run_one(step, place, configs, paths))
 
 
 def _with_reports(step: "Step", paths: dict[str, Path]) -> dict[str, Path]:

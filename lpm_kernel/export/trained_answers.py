@@ -1,17 +1,16 @@
 """What transformers makes of a conversation: rendered prompt, token ids, greedy answer. The measure for others."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from unicodedata import is_normalized
 
-from lpm_kernel.errors import DataError
 from lpm_kernel.models.folder import GENERATION_CONFIG, read_model_object
 from lpm_kernel.models.loading import WIDE, load_model
-from lpm_kernel.models.rendering import end_of_turn
+from lpm_kernel.models.rendering import applied, end_of_turn, executed
 
 if TYPE_CHECKING:
     import torch
@@ -44,17 +43,14 @@ class GreedyAnswer:
     """(vocabulary,) natural log-probabilities of the first token, fp32."""
 
 
-def render_prompt(tokenizer: Any, name: str, conversation: list[dict[str, str]]) -> RenderedPrompt:
-    """The prompt with the generation prompt, as training renders it; raises DataError when the template cannot."""
-    from jinja2 import TemplateError
+def render_prompts(tokenizer: Any, conversations: Mapping[str, list[dict[str, str]]]) -> list[RenderedPrompt]:
+    """By name, with the generation prompt, as training renders them; raises DataError when the template cannot."""
+    return list(executed(tokenizer, (_render(tokenizer, name, told) for name, told in conversations.items())))
 
-    try:
-        text = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
-    except TemplateError as error:
-        raise DataError(
-            f"the model's chat template cannot render {name} ({error}); use a template that takes these roles"
-        ) from None
-    ids = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
+
+def _render(tokenizer: Any, name: str, conversation: list[dict[str, str]]) -> RenderedPrompt:
+    text = applied(tokenizer, conversation, add_generation_prompt=True, tokenize=False)
+    ids = applied(tokenizer, conversation, add_generation_prompt=True, return_dict=False)
     contents = [turn["content"] for turn in conversation]
     normalized = all(is_normalized(form, content) for form in _normal_forms(tokenizer) for content in contents)
     return RenderedPrompt(name, conversation, text, tokenizer.bos_token or "", ids, normalized)

@@ -6,13 +6,14 @@ LoRA: https://arxiv.org/abs/2106.09685 (W + alpha/r B A); rsLoRA: https://arxiv.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import DataError, MissingInputError
 from lpm_kernel.models.folder import check_entries, read_model_object
+from lpm_kernel.models.foreign import bounded
 
 if TYPE_CHECKING:
     import torch
@@ -159,7 +160,7 @@ def _is_sizes(value: object) -> bool:
 def _is_regex(pattern: str) -> bool:
     try:
         re.compile(pattern)
-    except re.error:
+    except (re.error, RecursionError, OverflowError):
         return False
     return True
 
@@ -179,19 +180,34 @@ def _updates(config: Mapping[str, Any], tensors: Mapping[str, "torch.Tensor"]) -
             updates[name.replace(".base_layer.", ".")] = Replacement(tensor)
         else:
             raise DataError(f"the adapter's {key} is no plain LoRA tensor; train a plain LoRA adapter on linear layers")
+    sizes = _sizes(config, list(pairs))
     for module, pair in pairs.items():
         if set(pair) != {"A", "B"}:
             raise DataError(f"the adapter has lora_{next(iter(pair))} of {module} but not its partner; train it again")
-        updates[f"{module}.weight"] = _low_rank(config, module, pair["A"], pair["B"])
+        updates[f"{module}.weight"] = _low_rank(config, module, *sizes[module], pair["A"], pair["B"])
     if not updates:
         raise DataError("the adapter holds no tensors; train it again")
     return updates
 
 
-def _low_rank(config: Mapping[str, Any], module: str, a: "torch.Tensor", b: "torch.Tensor") -> LowRank:
+def _sizes(config: Mapping[str, Any], modules: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Module -> rank and alpha; patterns, where there are any, are matched within bounds."""
+    ranks, alphas = config.get("rank_pattern"), config.get("alpha_pattern")
+    found: Iterator[tuple[float, float]] = (
+        (_by_pattern(ranks, m, config["r"]), _by_pattern(alphas, m, config["lora_alpha"])) for m in modules
+    )
+    if ranks or alphas:
+        cure = "write the modules' names as they are, or train the adapter again"
+        found = bounded(
+            found, f"{ADAPTER_CONFIG}: matching rank_pattern {ranks!s:.200} and alpha_pattern {alphas!s:.200}", cure
+        )
+    return dict(zip(modules, found, strict=True))
+
+
+def _low_rank(
+    config: Mapping[str, Any], module: str, rank: float, alpha: float, a: "torch.Tensor", b: "torch.Tensor"
+) -> LowRank:
     """a: (r, in), b: (out, r). Raises DataError when the ranks of config and tensors differ."""
-    rank = _by_pattern(config.get("rank_pattern"), module, config["r"])
-    alpha = _by_pattern(config.get("alpha_pattern"), module, config["lora_alpha"])
     if a.dim() != 2 or b.dim() != 2 or not a.shape[0] == b.shape[1] == rank:
         raise DataError(
             f"the adapter's {module} has A {tuple(a.shape)} and B {tuple(b.shape)}, expected rank {rank} as "

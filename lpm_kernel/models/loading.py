@@ -41,7 +41,7 @@ def check_base(path: Path) -> None:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The tokenizer with chat template, end-of-turn and padding token; raises DataError without a template."""
+    """The tokenizer with chat template, end-of-turn and padding token; raises DataError when it lacks or breaks one."""
     from transformers import AutoTokenizer
 
     read_model_config(path)

@@ -8,7 +8,7 @@ import re
 from functools import lru_cache
 
 WORD = re.compile(r"\w[\w'’.:/-]*\w|\w")  # noqa: RUF001
-SENTENCE_END = re.compile(r"(?:^|[.!?:;\n\"“(]\s*)$")
+SENTENCE_ENDS = tuple('.!?:;"“(')
 
 
 def facts_of(target: str, bio: str, question: str) -> frozenset[str]:
@@ -44,15 +44,27 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _marked_words(text: str) -> frozenset[str]:
-    return frozenset(
-        _bare(match.group())
-        for match in WORD.finditer(text)
-        if any(c.isdigit() for c in match.group()) or _is_name(match, text)
-    )
+    marked, behind = set(), 0
+    for match in WORD.finditer(text):
+        word, gap = match.group(), text[behind : match.start()]
+        if _has_digit(word) or (_is_capitalised(word) and not _opens_sentence(gap)):
+            marked.add(_bare(word))
+        behind = match.end()
+    return frozenset(marked)
 
 
-def _is_name(match: re.Match[str], text: str) -> bool:
-    return match.group()[0].isupper() and len(match.group()) > 1 and not SENTENCE_END.search(text[: match.start()])
+def _has_digit(word: str) -> bool:
+    return not word.isalpha() and any(map(str.isdigit, word))
+
+
+def _is_capitalised(word: str) -> bool:
+    return word[0].isupper() and len(word) > 1
+
+
+def _opens_sentence(gap: str) -> bool:
+    """Whether a word behind this gap opens a sentence; between two words there always is one."""
+    bare = gap.rstrip()
+    return not gap or "\n" in gap[len(bare) :] or bare.endswith(SENTENCE_ENDS)
 
 
 def _bare(word: str) -> str:

@@ -22,8 +22,10 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from pydantic import Field
 from lpm_kernel.config import Config
 from lpm_kernel.errors import DataError, MissingInputError
 from lpm_kernel.files import key_of
+from lpm_kernel.progress import progress
 from lpm_kernel.records import Message, Prompt, is_sound
 
 LEGACY_PREFIX = "<|ME|>"
@@ -39,6 +42,13 @@ NOTHING = {"", "none", "null"}
 """What a generator writes when it has no answer."""
 CONTROL_TOKEN = re.compile(r"<[|\uff5c][^|\uff5c<>\s]{1,40}[|\uff5c]>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]")
 """Template tokens inside a text would be read as control by every server and tokenizer."""
+DECODER = json.JSONDecoder()
+GAP = re.compile(r"[ \t\n\r]*")
+PART = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]|[^"\[\]{}:,\s]+', re.DOTALL)
+"""Of a JSON text: a string, a bracket, or a number or word."""
+UNREADABLE = object()
+MARKS = 30
+"""More combining marks in a row are no text, and to order them takes the square of their number (Unicode, UAX 15)."""
 THINK = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*(?:<answer>(?P<answer>.*?)</answer>)?", re.DOTALL)
 
 MEMORY_SYSTEM = (
@@ -88,7 +98,7 @@ def read_items(path: Path, config: ItemConfig) -> tuple[list[Prompt], Counter[st
     """
     prompts: dict[str, Prompt] = {}
     skipped: Counter[str] = Counter()
-    for row, item in enumerate(_load(path)):
+    for row, item in enumerate(_items(path)):
         try:
             prompt = to_prompt(item, row, config)
         except SkippedItemError as error:
@@ -110,6 +120,8 @@ def same_question(prompt: Prompt) -> str:
 
 def to_prompt(item: object, row: int, config: ItemConfig) -> Prompt:
     """One item as SFT renders it; raises SkippedItemError with a reason code."""
+    if item is UNREADABLE:
+        raise SkippedItemError("unreadable")
     if not isinstance(item, dict):
         raise SkippedItemError("not_an_object")
     present = {key: value for key, value in item.items() if value is not None}
@@ -117,7 +129,7 @@ def to_prompt(item: object, row: int, config: ItemConfig) -> Prompt:
     texts = (rendered.system, rendered.user, rendered.target)
     if sum(map(len, texts)) > config.max_item_chars:
         raise SkippedItemError("too_long")
-    messages = (Message(role="system", content=rendered.system), Message(role="user", content=rendered.user))
+    messages = (_system_message(rendered.system), Message(role="user", content=rendered.user))
     return Prompt(
         id=key_of([m.model_dump() for m in messages], rendered.target)[:16],
         row=row,
@@ -129,20 +141,78 @@ def to_prompt(item: object, row: int, config: ItemConfig) -> Prompt:
     )
 
 
-def _load(path: Path) -> list[Any]:
+@lru_cache(maxsize=64)
+def _system_message(text: str) -> Message:
+    """One object for all items that share it: a million of them differ in few."""
+    return Message(role="system", content=text)
+
+
+def _items(path: Path) -> Iterator[Any]:
+    """The items one by one, so that no more than the file's text is held; raises what `read_items` does."""
+    text = _text_of(path)
+    start = _behind_gap(text, 0)
+    try:
+        if text[start] != "[":
+            raise DataError(f"{path} holds a JSON {type(json.loads(text)).__name__}; expected a list of items")
+        with progress("characters read", len(text)) as shown:
+            for item, end in _elements(text, start + 1):
+                shown.advance(end - shown.done)
+                yield item
+            shown.advance(len(text) - shown.done)
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets that are no list of items
+        raise DataError(f"{path} is not JSON ({error}); expected a list of items; write the file again") from None
+
+
+def _text_of(path: Path) -> str:
     if not path.is_file():
         raise MissingInputError(f"{path} is not there; put the SFT data there, or try the demo: lpm pipeline --demo")
     # A broken byte becomes a lone surrogate, so that only its own item is skipped.
     text = path.read_bytes().decode("utf-8", errors="surrogateescape").removeprefix("\ufeff")
     if not text.strip():
         raise DataError(f"{path} is empty; expected a JSON list of items, as Second-Me writes it")
+    return text
+
+
+def _elements(text: str, start: int) -> Iterator[tuple[Any, int]]:
+    """Each value of the list whose bracket opens before `start`, and where it ends; raises JSONDecodeError."""
+    at = _behind_gap(text, start)
+    sign = text[at : at + 1]
+    while sign != "]":
+        value, at = _value(text, at)
+        yield value, at
+        at = _behind_gap(text, at)
+        sign = text[at : at + 1]
+        if sign == ",":
+            at = _behind_gap(text, at + 1)
+        elif sign != "]":
+            raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+    if (rest := _behind_gap(text, at + 1)) < len(text):
+        raise json.JSONDecodeError("Extra data", text, rest)
+
+
+def _value(text: str, at: int) -> tuple[Any, int]:
+    """The value that begins at `at`, UNREADABLE where Python cannot hold it, and where it ends."""
     try:
-        items = json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number of thousands of digits
-        raise DataError(f"{path} is not JSON ({error}); expected a list of items; write the file again") from None
-    if not isinstance(items, list):
-        raise DataError(f"{path} holds a JSON {type(items).__name__}; expected a list of items")
-    return items
+        return DECODER.raw_decode(text, at)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError):  # a number of thousands of digits, or brackets deeper than Python's stack
+        return UNREADABLE, _behind_value(text, at)
+
+
+def _behind_value(text: str, at: int) -> int:
+    """Where the value that begins at `at` ends, by its brackets alone."""
+    depth = 0
+    for part in PART.finditer(text, at):
+        depth += (part[0] in "[{") - (part[0] in "]}")
+        if depth <= 0:
+            return part.end() if depth == 0 else part.start()
+    return len(text)
+
+
+def _behind_gap(text: str, at: int) -> int:
+    match = GAP.match(text, at)
+    return match.end() if match else at
 
 
 def _render(item: Mapping[str, Any], config: ItemConfig) -> ItemTexts:
@@ -191,7 +261,17 @@ def _text(item: Mapping[str, Any], key: str, missing: str) -> str:
         raise SkippedItemError("broken_unicode")
     if CONTROL_TOKEN.search(bare):
         raise SkippedItemError("control_token")
+    if _most_marks(bare) > MARKS:
+        raise SkippedItemError("piled_marks")
     return unicodedata.normalize("NFC", bare).strip("\n")
+
+
+def _most_marks(text: str) -> int:
+    """The longest run of combining marks."""
+    if text.isascii():
+        return 0
+    runs = (sum(1 for _ in run) for is_mark, run in groupby(map(unicodedata.combining, text), bool) if is_mark)
+    return max(runs, default=0)
 
 
 def _stamp(item: Mapping[str, Any], key: str) -> str:

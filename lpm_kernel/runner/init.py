@@ -7,10 +7,9 @@ from typing import Any
 import tomlkit
 
 from lpm_kernel.demo import gift
-from lpm_kernel.errors import DataError, MissingInputError, UsageError
-from lpm_kernel.files import write_atomically
+from lpm_kernel.errors import MissingInputError, UsageError
 from lpm_kernel.progress import say
-from lpm_kernel.runner.settings import resolve_all
+from lpm_kernel.runner.settings import edited, resolve_all
 from lpm_kernel.runner.use import USABLE, use
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.manifest import files_of
@@ -58,24 +57,14 @@ def set_up(workspace: Workspace, sources: Mapping[str, Path], settings: Mapping[
 def _write_settings(workspace: Workspace, settings: Mapping[str, str]) -> None:
     """Into the owner's file, which keeps its other settings and its comments; the demo's preset goes."""
     path = workspace.settings_path
-    document = _read_toml(path)
-    if document.get("preset") == "demo":
-        del document["preset"]
-    if not settings and not path.exists():
-        return
-    common: Any = document.setdefault("common", tomlkit.table())
-    common.update(settings)
-    write_atomically(path, tomlkit.dumps(document).rstrip())
-    say(f"{path}: {', '.join(f'{key} = {value}' for key, value in settings.items()) or 'the preset demo taken out'}")
-
-
-def _read_toml(path: Path) -> tomlkit.TOMLDocument:
-    if not path.is_file():
-        return tomlkit.document()
-    try:
-        return tomlkit.parse(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not TOML ({error}); mend it, or move it away") from None
+    with edited(path) as document:
+        if document.get("preset") == "demo":
+            del document["preset"]
+            say(f"{path}: the preset demo is taken out")
+        if settings:
+            common: Any = document.setdefault("common", tomlkit.table())
+            common.update(settings)
+            say(f"{path}: {', '.join(f'{key} = {value}' for key, value in settings.items())}")
 
 
 def lacking(workspace: Workspace, sources: Mapping[str, Path]) -> list[str]:

@@ -24,6 +24,7 @@ from lpm_kernel.runner.state import (
     refuse_changed_inputs,
     refuse_when_edited,
     refuse_when_lacking,
+    refuse_when_undecided,
     state_of,
 )
 from lpm_kernel.runner.versions import promote
@@ -48,6 +49,7 @@ def run_chain(
     with _taken(workspace), recording(workspace, configs, is_all_demo(workspace)) as record:
         states = forced_from(chain_states(workspace, configs, until), start)
         refuse_when_lacking(workspace, states)
+        refuse_when_undecided(workspace, states)
         refuse_when_edited(states)
         refuse_when_blocked(states, configs)
         for number, (name, state) in enumerate(states.items(), 1):
@@ -75,7 +77,9 @@ def run_one(
     """
     demo = is_all_demo(workspace) and not (given and overrides)
     with _taken(workspace), recording(workspace, configs, demo) as record:
-        refuse_when_blocked({step.name: StepState("stale", "asked for")}, configs)
+        asked = {step.name: StepState("stale", "asked for")}
+        refuse_when_undecided(workspace, asked, overrides)
+        refuse_when_blocked(asked, configs)
         for needed in _cheap_steps(step, workspace, configs, overrides):
             state = state_of(needed, workspace, configs[needed.name])
             refuse_when_edited({needed.name: state})

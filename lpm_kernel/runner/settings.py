@@ -1,11 +1,14 @@
 """Which workspace and which settings a command works with; secrets are read here, once."""
 
+import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import tomlkit
 from dotenv import dotenv_values
 
 from lpm_kernel.checkout import CHECKOUT, IN_CHECKOUT
@@ -21,18 +24,22 @@ from lpm_kernel.config import (
     variables_layer,
 )
 from lpm_kernel.demo import gift
-from lpm_kernel.errors import ConfigError, UsageError
-from lpm_kernel.files import write_atomically
+from lpm_kernel.errors import ConfigError, DataError, MissingInputError, UsageError
+from lpm_kernel.files import file_sha256, read_object, write_atomically
 from lpm_kernel.L2.dpo import utils
 from lpm_kernel.L2.prepare_data import StageConfig as PrepareConfig
+from lpm_kernel.owner.bio import TEMPLATE
 from lpm_kernel.pipeline import config_kinds, step_named
 from lpm_kernel.progress import say
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.places import Workspace
 
 DOCUMENTED = "dpo/utils.py"
+BASE_MODEL = "LPM_BASE_MODEL"
 DOTENV = ".env"
 PRESET = "LPM_PRESET"
+TAKEN_BIO = "documented_bio.json"
+"""Below `runs/`: the hash of the bio file that was last written from GLOBAL_BIO."""
 
 
 def default_root() -> Path:
@@ -45,11 +52,16 @@ def open_workspace(given: str = "") -> Workspace:
 
     A relative path begins in the current folder, in `.env` of the checkout beside that file.
     """
+    root = _root(given)
+    return Workspace(root, _latest(environments(Workspace(root)), BASE_MODEL))
+
+
+def _root(given: str) -> Path:
     named = given or os.environ.get("LPM_WORKSPACE", "")
     if named:
-        return Workspace(Path(named).expanduser())
+        return Path(named).expanduser()
     in_file = _dotenv(CHECKOUT / DOTENV).get("LPM_WORKSPACE", "") if IN_CHECKOUT else ""
-    return Workspace(CHECKOUT / Path(in_file).expanduser() if in_file else default_root())
+    return CHECKOUT / Path(in_file).expanduser() if in_file else default_root()
 
 
 def demo_workspace(given: str = "") -> Workspace:
@@ -99,7 +111,7 @@ def resolve_all(
     known = config_kinds()
     file = replace(toml_layer(_trusted(workspace.settings_path)), came_along=_came_along(workspace))
     sources = environments(workspace)
-    chosen = preset or next((s.values[PRESET] for s in reversed(sources) if s.values.get(PRESET)), "") or file.preset
+    chosen = preset or _latest(sources, PRESET) or file.preset
     layers = [preset_layer(chosen)] if chosen else []
     layers += [file, *(source.layer(environment_layer(known, source.values)) for source in sources)]
     for layer in layers:
@@ -139,6 +151,11 @@ def environments(workspace: Workspace) -> list[Source]:
     ]
 
 
+def _latest(sources: list[Source], name: str) -> str:
+    """The variable's value in the last of the sources that gives one."""
+    return next((s.values[name] for s in reversed(sources) if s.values.get(name)), "")
+
+
 def _came_along(workspace: Workspace) -> bool:
     """Whether the workspace is no part of the checkout, so that somebody else may have written its settings."""
     places = (Path(os.path.abspath(workspace.root)), workspace.root.resolve())  # noqa: PTH100 - a link counts as we made it
@@ -168,19 +185,61 @@ def _dotenv(path: Path, came_along: bool = False) -> dict[str, str]:
         raise ConfigError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
+def choose_base_model(workspace: Workspace, name: str) -> None:
+    """From now on this one of several; written into the owner's settings file."""
+    path = workspace.settings_path
+    with edited(path) as document:
+        document["base_model"] = name
+    say(f"base_model = {name!r} is written to {path}; change it there to take another")
+
+
+@contextmanager
+def edited(path: Path) -> Iterator[tomlkit.TOMLDocument]:
+    """An owner's settings file to change, with its comments; raises DataError when it is not TOML."""
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        document = tomlkit.parse(text)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not TOML ({error}); mend it, or move it away") from None
+    yield document
+    if (changed := tomlkit.dumps(document)) != text:
+        write_atomically(path, changed.rstrip())
+
+
 def documented_bio() -> str:
     """GLOBAL_BIO of dpo/utils.py, where somebody filled it in."""
     return (utils.GLOBAL_BIO or "").strip()
 
 
 def take_documented_bio(workspace: Workspace) -> None:
-    """GLOBAL_BIO becomes the bio file, unless there is one; needs the lock."""
-    bio, found = documented_bio(), workspace.find("global_bio")
-    if bio and found is None:
-        write_atomically(workspace.place("global_bio"), bio)
-        say(f"GLOBAL_BIO of {DOCUMENTED} written to {workspace.place('global_bio')}; edit it there from now on")
-    elif bio and found and found.read_text(encoding="utf-8", errors="replace").strip() != bio:
-        say(f"warning: {found} is used; GLOBAL_BIO in {DOCUMENTED} differs and is not read")
+    """GLOBAL_BIO becomes the bio file, and again when it is edited, unless the file is the owner's; needs the lock."""
+    bio, place, found = documented_bio(), workspace.place("global_bio"), workspace.find("global_bio")
+    if not bio:
+        return
+    text = found.read_text(encoding="utf-8", errors="replace").strip() if found else TEMPLATE
+    if text == bio:
+        _note_taken(workspace, place)
+    elif text == TEMPLATE or (found == place and file_sha256(place) == _last_taken(workspace)):
+        write_atomically(place, bio)
+        _note_taken(workspace, place)
+        say(f"GLOBAL_BIO of {DOCUMENTED} written to {place}; edit it there or here, but not in both")
+    else:
+        say(
+            f"warning: {found} is used; GLOBAL_BIO in {DOCUMENTED} differs and is not read, for the file is not as it "
+            "came from there. To take GLOBAL_BIO, move the file away; to keep the file, empty GLOBAL_BIO"
+        )
+
+
+def _note_taken(workspace: Workspace, place: Path) -> None:
+    """Remember the bio file as it came from GLOBAL_BIO."""
+    if place.is_file() and file_sha256(place) != _last_taken(workspace):
+        write_atomically(workspace.runs_path / TAKEN_BIO, json.dumps({"sha256": file_sha256(place)}))
+
+
+def _last_taken(workspace: Workspace) -> str:
+    with suppress(MissingInputError, DataError):  # without the record, the file counts as the owner's
+        return str(read_object(workspace.runs_path / TAKEN_BIO, "").get("sha256", ""))
+    return ""
 
 
 def _documented() -> dict[str, str]:

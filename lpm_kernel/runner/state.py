@@ -1,6 +1,6 @@
 """What of the chain is made, what must run, and why."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -157,6 +157,33 @@ def missing_inputs(workspace: Workspace, states: Mapping[str, StepState]) -> lis
             if maker_of(artifact) is None and workspace.find(artifact) is None and not taken_over:
                 lacking[artifact] = None
     return list(lacking)
+
+
+class UndecidedError(UsageError):
+    """Several base models are there, and nobody has said which one is meant."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.names = workspace.base_models()
+        super().__init__(
+            f"{workspace.root / 'L2/base_models'} holds {len(self.names)} base models ({', '.join(self.names)}), "
+            f'expected one, or a choice: write base_model = "{self.names[0]}" above the tables of '
+            f"{workspace.settings_path}, or set LPM_BASE_MODEL={self.names[0]}"
+        )
+
+
+def refuse_when_undecided(
+    workspace: Workspace, states: Mapping[str, StepState], overridden: Collection[str] = ()
+) -> None:
+    """Raise UndecidedError when a step to come takes a base model and it is open which; not for overridden roles."""
+    taken = [
+        artifact
+        for name, state in states.items()
+        if state.must_run
+        for role, artifact in step_named(name).needs.items()
+        if role not in overridden
+    ]
+    if "base_model" in taken and not workspace.base_model and len(workspace.base_models()) > 1:
+        raise UndecidedError(workspace)
 
 
 def refuse_when_lacking(workspace: Workspace, states: Mapping[str, StepState]) -> None:

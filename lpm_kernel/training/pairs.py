@@ -1,10 +1,10 @@
 """Preference pairs as token ids, once: what the length limit, the split and the trainer all see."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lpm_kernel.models.rendering import render
+from lpm_kernel.models.rendering import render_all
 from lpm_kernel.records import PreferencePair
 
 
@@ -28,11 +28,19 @@ class PairTokens:
         return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
 
 
-def tokenized(tokenizer: Any, pair: PreferencePair) -> PairTokens:
+def tokenized(tokenizer: Any, pairs: Sequence[PreferencePair]) -> list[PairTokens]:
     """Exactly the tokens that the server sees and generates; raises DataError for a template that lacks a role."""
-    chosen, rejected = (render(tokenizer, pair.messages, answer) for answer in (pair.chosen, pair.rejected))
-    texts = tuple(message.content for message in pair.messages)
-    return PairTokens(texts, chosen.prompt, chosen.answer, rejected.answer, pair.confidence)
+    sides = render_all(tokenizer, [(p.messages, answer) for p in pairs for answer in (p.chosen, p.rejected)])
+    return [
+        PairTokens(
+            tuple(message.content for message in pair.messages),
+            chosen.prompt,
+            chosen.answer,
+            rejected.answer,
+            pair.confidence,
+        )
+        for pair, chosen, rejected in zip(pairs, sides[::2], sides[1::2], strict=True)
+    ]
 
 
 def dataset_of(pairs: Iterable[PairTokens]) -> Any:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lpm_kernel.errors import OutputError, UsageError
+from lpm_kernel.config import nearest, toml_layer
+from lpm_kernel.errors import ConfigError, OutputError, UsageError
 from lpm_kernel.files import make_folder, remove, write_atomically
 from lpm_kernel.workspace.manifest import ContentHashes, Manifest, fitting_manifest, misfit
 
@@ -51,6 +52,8 @@ class Workspace:
     """A root folder; makes nothing before the first write."""
 
     root: Path
+    given_base_model: str = ""
+    """The base model's name, where something decides it before the settings file does."""
 
     def __post_init__(self) -> None:
         self.root = self.root.absolute()
@@ -62,8 +65,10 @@ class Workspace:
         return self.root / ARTIFACTS[name][0].rstrip("/")
 
     def find(self, name: str) -> Path | None:
-        """Where the artifact is now: the first place that holds it, or None."""
+        """Where the artifact is now: the first place that holds it, or None; raises ConfigError for an odd choice."""
         self.place(name)
+        if name == "base_model" and self.base_model:
+            return self._chosen_base_model()
         for pattern in ARTIFACTS[name]:
             found = [p for p in self._matches(pattern) if _holds(p, model=pattern.endswith("/"))]
             if found:
@@ -78,6 +83,24 @@ class Workspace:
     def base_model_place(self, name: str) -> Path:
         """Where a base model of that name lies."""
         return self.root / "L2/base_models" / name
+
+    @property
+    def base_model(self) -> str:
+        """The chosen base model's name; empty when nobody has chosen one."""
+        return self.given_base_model or toml_layer(self.settings_path).base_model
+
+    def base_models(self) -> list[str]:
+        """Names of the base models that are there."""
+        return sorted(p.name for p in self._matches(ARTIFACTS["base_model"][0]) if _holds(p, model=True))
+
+    def _chosen_base_model(self) -> Path | None:
+        names = self.base_models()
+        if names and self.base_model not in names:
+            raise ConfigError(
+                f"base_model = {self.base_model!r} names none of those in {self.root / 'L2/base_models'}"
+                f"{nearest(self.base_model, names)}; there are: {', '.join(names)}"
+            )
+        return self.base_model_place(self.base_model) if names else None
 
     @property
     def settings_path(self) -> Path:

@@ -84,7 +84,7 @@ def run(
     quiet_libraries()
     tokenizer = load_tokenizer(base_model_path)
     pairs = read_pairs(training_data_path)
-    split = split_pairs([tokenized(tokenizer, pair) for pair in pairs], config)
+    split = split_pairs(tokenized(tokenizer, pairs), config)
     if len(split.train) < config.min_pairs:
         raise DataError(f"{training_data_path}: {_too_few(len(pairs), split, config)}")
     say(f"DPO: {len(split.train)} pairs to train on, {len(split.held_back)} kept back to measure on")
