@@ -34,7 +34,7 @@ FACTS = {
 }
 SLOW = {
     *("test_bad_input", "test_cli", "test_client", "test_demo", "test_dpo_data", "test_evaluate", "test_export"),
-    *("test_http", "test_run", "test_kill", "test_merge", "test_serving", "test_training"),
+    *("test_fidelity", "test_http", "test_run", "test_kill", "test_merge", "test_serving", "test_training"),
 }
 """Files of tests that load a model, start a server or whole commands, wait, or train: `--quick` leaves them out."""
 Lpm = Callable[..., subprocess.CompletedProcess[str]]

@@ -11,6 +11,7 @@ from pathlib import Path
 from lpm_kernel.checkout import CHECKOUT
 from lpm_kernel.errors import DataError, DiskError, MissingInputError, ServiceError
 from lpm_kernel.export import convert_child, pre_tokenizer
+from lpm_kernel.export.refusals import explain
 from lpm_kernel.files import file_sha256
 from lpm_kernel.serving.child import Child, clean_environment
 
@@ -28,7 +29,7 @@ class Conversion:
     """By the monotonic clock."""
 
     def finish(self) -> None:
-        """Wait for its end; raises DataError or DiskError with what it said, ServiceError when it hangs."""
+        """Wait for its end; raises DataError or DiskError with what it said, ServiceError when it hangs or dies."""
         code = self.child.wait(self.deadline_s - time.monotonic())
         if code == 0:
             return
@@ -46,7 +47,12 @@ class Conversion:
             )
         if any("No space left" in line for line in lines):
             raise DiskError(f"the disk is full while {self.model_path} was converted; free space and start again")
-        raise DataError(f"llama.cpp's converter failed (exit {code}) on {self.model_path}; {self.child.log_end()}")
+        if code < 0:
+            raise ServiceError(self.child.trouble())
+        raise DataError(
+            f"{self.model_path}: llama.cpp's converter refuses it (exit {code}): {explain(lines)}; "
+            f"its own words are in {self.child.log_path}"
+        )
 
 
 def find_converter(setting: str) -> Path:
