@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_export import make_model
 from test_merge import edit, make_adapter, weights_of
+from tiny_models import make_model
 
 from lpm_kernel.errors import DataError, LpmError, MissingInputError
 from lpm_kernel.export.converter import converting, find_converter

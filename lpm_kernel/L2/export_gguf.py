@@ -1,7 +1,8 @@
 """Export a merged model as GGUF, and prove that the served file is the trained model.
 
 llama.cpp's own converter writes the file. It is then opened and compared tensor by tensor, and served: rendered
-prompts and token ids must equal those of transformers, or there is no export; greedy answers are compared and reported.
+prompts and token ids must equal those of transformers, and the likeliest first tokens must be as likely as the format
+allows, or there is no export; greedy answers are compared and reported.
 """
 
 import sys
@@ -25,6 +26,7 @@ from lpm_kernel.export import fidelity
 from lpm_kernel.export.completeness import check_gguf
 from lpm_kernel.export.converter import converter_sha256, converting, find_converter
 from lpm_kernel.export.hostile_texts import HOSTILE
+from lpm_kernel.export.lost_settings import lost_settings
 from lpm_kernel.export.trained_answers import end_ids, greedy_answers, render_prompts
 from lpm_kernel.files import read_jsonl, write_json
 from lpm_kernel.models.folder import read_model_config, read_model_object
@@ -36,6 +38,10 @@ from lpm_kernel.serving.own_server import serve
 
 SLOTS = 4
 """Enough to compare with, and small in memory."""
+
+
+VOCABULARIES = ("tokenizer.json", "vocab.json", "*.model", "tekken.json")
+"""Files of which a model needs one to have a tokenizer."""
 
 
 class StageConfig(ServingConfig):
@@ -53,11 +59,13 @@ class StageConfig(ServingConfig):
     convert_timeout_s: float = Field(7200, gt=0, description="Longest time that the converter may take, in seconds.")
     greedy_prompts: int = Field(20, ge=0, description="Prompts whose greedy answers are compared; 0: none.")
     greedy_tokens: int = Field(48, ge=1, description="Longest greedy answer compared, in tokens.")
-    max_logprob_diff: float = Field(
-        0.5,
+    max_logprob_diff: float | None = Field(
+        None,
         gt=0,
-        description="Largest mean difference of the first tokens' log-probabilities, in nats; above it the GGUF is "
-        "taken for another model's.",
+        description="Largest mean difference of the likeliest first tokens' log-probabilities, in nats, above which "
+        "there is no export. Unset: by format, "
+        + ", ".join(f"{bound:g} for {outtype}" for outtype, bound in fidelity.MAX_LOGPROB_DIFF.items())
+        + ".",
     )
 
 
@@ -121,17 +129,20 @@ def check_fidelity(
     with serve(gguf_path, served, log_path) as endpoint:
         checks = fidelity.compare_prompts(endpoint, trained)
         likeness = fidelity.compare_answers(endpoint, trained, config.greedy_tokens)
-    fidelity.refuse_unlike(checks, likeness, config.max_logprob_diff, model_path)
+    fidelity.refuse_prompts(checks, model_path)
     found = fidelity.measured(
         checks,
         likeness,
         answers=len(trained.answers),
+        max_logprob_diff=config.max_logprob_diff or fidelity.MAX_LOGPROB_DIFF[config.outtype],
         outtype=config.outtype,
         engine=endpoint.engine,
         bytes=gguf_path.stat().st_size,
         pre_tokenizer=pre_tokenizer,
     )
-    fidelity.tell(found)
+    lost = lost_settings(model_path, gguf_path)
+    fidelity.refuse_likelihoods(found, lost, model_path)
+    fidelity.tell(found, lost)
     return found
 
 
@@ -150,6 +161,10 @@ def _check_model(model_path: Path) -> None:
     """Raise MissingInputError or DataError for a model that cannot be exported."""
     read_model_config(model_path)
     check_finite(read_weights(model_path))
+    if not any(path for name in VOCABULARIES for path in model_path.glob(name)):
+        raise MissingInputError(
+            f"{model_path} holds no tokenizer ({', '.join(VOCABULARIES)}); put the base model's tokenizer files there"
+        )
     settings_path = model_path / "tokenizer_config.json"
     settings = read_model_object(settings_path) if settings_path.is_file() else {}
     if not (settings.get("chat_template") or (model_path / "chat_template.jinja").is_file()):
@@ -176,6 +191,12 @@ def ask_trained(
 
     quiet_libraries()
     tokenizer = load_tokenizer(model_path)
+    rows = int(read_model_config(model_path).get("vocab_size") or len(tokenizer))
+    if len(tokenizer) > rows:
+        raise DataError(
+            f"{model_path}: its tokenizer knows {len(tokenizer)} tokens, the model only {rows} (vocab_size); "
+            "use the tokenizer files of the base model"
+        )
     prompts = render_prompts(tokenizer, conversations)
     longest = int(read_model_config(model_path).get("max_position_embeddings") or config.slot_tokens)
     room = min(config.slot_tokens, longest) - config.greedy_tokens

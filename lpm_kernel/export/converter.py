@@ -14,6 +14,7 @@ from pathlib import Path
 from lpm_kernel.checkout import CHECKOUT
 from lpm_kernel.errors import DataError, MissingInputError, ServiceError, translated
 from lpm_kernel.export import convert_child, pre_tokenizer
+from lpm_kernel.export.refusals import explain
 from lpm_kernel.files import file_sha256
 from lpm_kernel.serving.child import Child, clean_environment
 
@@ -32,7 +33,7 @@ class Conversion:
     """By the monotonic clock."""
 
     def finish(self) -> None:
-        """Wait for its end; raises DataError, DiskError or MemoryShortError, and ServiceError when it hangs."""
+        """Wait for its end; raises DataError with its reason, DiskError, MemoryShortError, or ServiceError for a hang."""
         code = self.child.wait(self.deadline_s - time.monotonic())
         if code == 0:
             return
@@ -51,7 +52,12 @@ class Conversion:
         if refusal := _refusal(code):
             with translated(self.gguf_path.parent):
                 raise OSError(refusal, os.strerror(refusal))
-        raise DataError(f"llama.cpp's converter failed (exit {code}) on {self.model_path}; {self.child.log_end()}")
+        if code < 0:
+            raise ServiceError(self.child.trouble())
+        raise DataError(
+            f"{self.model_path}: llama.cpp's converter refuses it (exit {code}): {explain(lines)}; "
+            f"its own words are in {self.child.log_path}"
+        )
 
 
 def _refusal(code: int) -> int:

@@ -1,9 +1,10 @@
 """Is the served GGUF the trained model? Compared on the disk, by its template, its tokens, its likeliest answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,11 @@ from lpm_kernel.records import Record
 from lpm_kernel.serving.control_routes import ControlRoutes, GreedyReply
 from lpm_kernel.serving.endpoint import Endpoint
 
+MAX_LOGPROB_DIFF: Mapping[str, float] = {"f32": 0.01, "f16": 0.01, "bf16": 0.03, "q8_0": 0.1}
+"""Format -> the mean difference of the likeliest first tokens' log-probabilities that rounding explains, in nats.
+
+Measured over architectures by benchmarks/export_fidelity.py; the table is in docs/export-fidelity.md.
+"""
 Agreement = Literal["equal", "other_text", "other_tokens", "not_comparable"]
 
 
@@ -38,6 +44,8 @@ class Fidelity(Record):
     logprob_max_diff: float | None
     """Over the likeliest first tokens, in nats."""
     logprob_mean_diff: float | None
+    max_logprob_diff: float | None = None
+    """The bound that the mean was held to."""
     outtype: str
     engine: str
     bytes: int
@@ -114,8 +122,8 @@ def measured(checks: Sequence[PromptCheck], likeness: Likeness, answers: int, **
     )
 
 
-def refuse_unlike(checks: Sequence[PromptCheck], likeness: Likeness, max_logprob_diff: float, model_path: Path) -> None:
-    """Raise DataError when the file is not that model: another text, other tokens, or other likelihoods."""
+def refuse_prompts(checks: Sequence[PromptCheck], model_path: Path) -> None:
+    """Raise DataError when the server sees another text or other tokens than transformers."""
     for check in checks:
         _refuse_prompt(check)
     if all(check.agreement == "not_comparable" for check in checks):
@@ -123,15 +131,36 @@ def refuse_unlike(checks: Sequence[PromptCheck], likeness: Likeness, max_logprob
             f"no prompt's token ids could be compared: none of {len(checks)} is in the Unicode normal form that the "
             f"tokenizer of {model_path} makes and llama.cpp does not; use a tokenizer with NFC or no normalizer"
         )
-    if likeness.logprob_mean_diff is not None and likeness.logprob_mean_diff > max_logprob_diff:
-        raise DataError(
-            f"the GGUF answers unlike {model_path}: first tokens differ by {likeness.logprob_mean_diff:.2f} nats in "
-            f"the mean, at most {max_logprob_diff} is expected; it is another model's file: export again"
-        )
 
 
-def tell(fidelity: Fidelity) -> None:
-    """In sentences."""
+def refuse_likelihoods(found: Fidelity, lost: Sequence[str], model_path: Path) -> None:
+    """Raise DataError when the served likelihoods are not the model's; `lost` are the settings under suspicion."""
+    mean, bound = found.logprob_mean_diff, found.max_logprob_diff
+    if mean is None or bound is None or mean <= bound:
+        return
+    cause = (
+        f"most likely llama.cpp's converter does not carry over {', '.join(lost)}, which no value in the GGUF's header "
+        "stands for; take a base model without that, or a newer converter"
+        if lost
+        else "rounding alone does not explain that, and the GGUF's header holds every setting of config.json, so its "
+        "weights are others or llama.cpp computes this architecture otherwise; export again, and if it stays so take "
+        "another base model"
+    )
+    raise DataError(
+        f"the GGUF answers unlike {model_path}: the likeliest first tokens' log-probabilities differ by {mean:.3f} "
+        f"nats in the mean and {found.logprob_max_diff:.2f} at most, expected for {found.outtype}: at most {bound:g} "
+        f"in the mean; {cause}; to take it as it is, set --max-logprob-diff {_above(mean)}"
+    )
+
+
+def _above(value: float) -> str:
+    """The value with two digits, rounded up."""
+    digits = 1 - floor(log10(value))
+    return f"{ceil(value * 10**digits) / 10**digits:g}"
+
+
+def tell(fidelity: Fidelity, lost: Sequence[str]) -> None:
+    """In sentences; `lost` are the settings under suspicion, told where the format's rounding could hide their loss."""
     say(f"  served and trained model agree on the template of {fidelity.prompts} prompts")
     say(f"  and on the token ids of {fidelity.prompts_compared} of {fidelity.prompts} prompts")
     if fidelity.prompts_normalized:
@@ -140,6 +169,13 @@ def tell(fidelity: Fidelity) -> None:
         say(
             f"  greedy answers: {fidelity.greedy_equal:.0%} the same, {fidelity.greedy_prefix:.0%} of the leading "
             f"tokens agree; first-token log-probabilities differ by {fidelity.logprob_max_diff:.4f} nats at most"
+        )
+    rounding = fidelity.outtype not in ("f32", "f16")
+    if lost and rounding and (fidelity.logprob_mean_diff or 0) > MAX_LOGPROB_DIFF["f16"]:
+        say(
+            f"  the mean difference of {fidelity.logprob_mean_diff:.3f} nats may come of rounding to "
+            f"{fidelity.outtype}, or of {', '.join(lost)}, which the GGUF's header does not hold: "
+            "export once with --outtype f16 to know"
         )
 
 
