@@ -33,7 +33,7 @@ class Conversion:
     """By the monotonic clock."""
 
     def finish(self) -> None:
-        """Wait for its end; raises DataError with its reason, DiskError, MemoryShortError, or ServiceError for a hang."""
+        """Wait for its end; raises DataError with its reason, DiskError, MemoryShortError, ServiceError for a hang."""
         code = self.child.wait(self.deadline_s - time.monotonic())
         if code == 0:
             return
