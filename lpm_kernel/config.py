@@ -271,7 +271,8 @@ def _refuse_what_came_along(
     for key in sorted(came_along & kind.own_word):
         raise ConfigError(
             f"{step}: {key} = {values[key]!r} ({origins[key].origin}) names a program to run, and this workspace is no "
-            f"part of the checkout; if you trust it, say so by --{key.replace('_', '-')} or {_variable(COMMON, key)}"
+            f"part of the checkout; if it is yours, say so once: lpm init --workspace PATH; or give "
+            f"--{key.replace('_', '-')}"
         )
     for url, key in kind.urls().items():
         astray = url in came_along and key in values and key not in came_along
@@ -279,8 +280,8 @@ def _refuse_what_came_along(
             name = kind.variables()[key]
             raise ConfigError(
                 f"{step}: {url} = {shown_url(str(values[url]))!r} ({origins[url].origin}) would be sent your {name} "
-                f"({origins[key].origin}), and this workspace is no part of the checkout; if you trust it, put {name} "
-                f"into the workspace's own .env, or set {_variable(COMMON, url)} where the key is set"
+                f"({origins[key].origin}), and this workspace is no part of the checkout; if it is yours, say so "
+                f"once: lpm init --workspace PATH; or put {name} into the workspace's own .env"
             )
 
 

@@ -115,6 +115,7 @@ def workspace(tmp_path: Path) -> Workspace:
 def lpm(tmp_path: Path) -> Lpm:
     """`lpm` as its own process in an empty folder, without settings of this machine."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("LPM_", "OPENAI_"))}
+    own = {"PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(tmp_path / "config")}
 
     def call(*arguments: str | Path, env: dict[str, str] | None = None, cwd: Path = tmp_path) -> Any:
         return subprocess.run(
@@ -123,7 +124,7 @@ def lpm(tmp_path: Path) -> Lpm:
             text=True,
             timeout=300,
             cwd=cwd,
-            env={**kept, "PYTHONPATH": str(ROOT), "LPM_PORT": str(any_free_port()), **(env or {})},
+            env={**kept, **own, "LPM_PORT": str(any_free_port()), **(env or {})},
         )
 
     return call

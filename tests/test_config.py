@@ -214,7 +214,7 @@ def test_a_dotenv_file_that_came_along_reads_no_variable_of_ours(
 
 def test_a_workspace_from_elsewhere_names_no_program_to_run(workspace: Workspace) -> None:
     foreign(workspace, settings='[sft-gguf]\nconverter_path = "/tmp/evil"\n')
-    with pytest.raises(ConfigError, match=r"converter_path.*names a program.*LPM_CONVERTER_PATH"):
+    with pytest.raises(ConfigError, match=r"converter_path.*names a program.*lpm init --workspace"):
         resolve_all(workspace)
 
 

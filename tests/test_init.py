@@ -116,3 +116,14 @@ def test_a_password_in_the_judges_url_is_never_written(workspace: Workspace, lpm
     assert failed.returncode == 64
     assert "SECRET" not in failed.stderr
     assert not workspace.settings_path.exists()
+
+
+def test_a_workspace_elsewhere_is_trusted_with_a_key_once_its_owner_said_so(workspace: Workspace, lpm: Lpm) -> None:
+    workspace.settings_path.parent.mkdir(parents=True)
+    workspace.settings_path.write_text('[common]\njudge_base_url = "https://elsewhere.example/v1"\n')
+    env = {"LPM_WORKSPACE": str(workspace.root), "OPENAI_API_KEY": "sk-mine"}
+    refused = lpm("status", env=env)
+    assert refused.returncode == 78
+    assert "lpm init --workspace" in refused.stderr
+    assert lpm("init", "--name", "Mira", env=env).returncode == 0
+    assert lpm("status", env=env).returncode == 0

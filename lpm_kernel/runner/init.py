@@ -9,7 +9,7 @@ import tomlkit
 from lpm_kernel.demo import gift
 from lpm_kernel.errors import MissingInputError, UsageError
 from lpm_kernel.progress import say
-from lpm_kernel.runner.settings import edited, resolve_all
+from lpm_kernel.runner.settings import edited, resolve_all, vouch
 from lpm_kernel.runner.use import USABLE, use
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.manifest import files_of
@@ -40,10 +40,12 @@ def found_in(tree: Path) -> dict[str, Path]:
 def set_up(workspace: Workspace, sources: Mapping[str, Path], settings: Mapping[str, str]) -> None:
     """Set the demo aside, put the owner's files in their places, and write the settings under [common].
 
-    All is looked at before anything is moved. Raises MissingInputError, DataError or UsageError for what is refused.
+    All is looked at before anything is moved. The workspace is the owner's from then on, and its settings count.
+    Raises MissingInputError, DataError or UsageError for what is refused.
     """
     for artifact, source in sources.items():
         USABLE[artifact](source)
+    vouch(workspace)
     resolve_all(workspace, assignments=[f"common.{k}={v}" for k, v in settings.items()])
     with lock(workspace):
         below = gift.move_away(workspace)

@@ -157,9 +157,30 @@ def _latest(sources: list[Source], name: str) -> str:
 
 
 def _came_along(workspace: Workspace) -> bool:
-    """Whether the workspace is no part of the checkout, so that somebody else may have written its settings."""
+    """Whether somebody else may have written its settings: it is no part of the checkout, and nobody vouched for it."""
     places = (Path(os.path.abspath(workspace.root)), workspace.root.resolve())  # noqa: PTH100 - a link counts as we made it
-    return not (IN_CHECKOUT and any(place.is_relative_to(CHECKOUT) for place in places))
+    ours = [*([CHECKOUT] if IN_CHECKOUT else []), *_vouched_for()]
+    return not any(place.is_relative_to(root) for place in places for root in ours)
+
+
+def vouch(workspace: Workspace) -> None:
+    """From now on the workspace's settings count like the checkout's: its owner works with it."""
+    known = _vouched_for()
+    if workspace.root.resolve() not in known and _came_along(workspace):
+        write_atomically(_vouched_path(), "\n".join(map(str, (*known, workspace.root.resolve()))))
+        say(f"the settings of {workspace.root} count from now on, also for keys that are set elsewhere")
+
+
+def _vouched_for() -> list[Path]:
+    try:
+        return [Path(line) for line in _vouched_path().read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _vouched_path() -> Path:
+    """One workspace a line."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lpm/workspaces"
 
 
 def _trusted(path: Path) -> Path:
