@@ -249,7 +249,7 @@ def test_a_stranger_on_the_port_is_told_and_left_alone(workspace: Workspace, lpm
         done = lpm(*arguments, env={"LPM_WORKSPACE": str(workspace.root)})
         assert not stranger.calls
     assert str(stranger.port) in done.stderr
-    assert "xllamacpp at http://127.0.0.1" in done.stderr
+    assert "with xllamacpp" in done.stderr
     assert f"xllamacpp at http://127.0.0.1:{stranger.port}/" not in done.stderr
 
 
