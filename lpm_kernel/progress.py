@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 5.0
 """Where the output is no terminal, a progress line at most this often."""
+WORTH_A_LINE_S = 1.0
+"""What is done sooner is told there by its result alone."""
 REDRAW_EVERY_S = 0.1
 BAR_CHARS = 24
 UNPRINTABLE = re.compile(
@@ -137,11 +139,12 @@ class Progress:
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Progress]:
-    """A Progress whose last line stays on the screen."""
+    """A Progress whose last line stays on the screen, where it took long enough to be worth one."""
     shown = Progress(label, total)
     with shown._bar or nullcontext():
         yield shown
-        shown._draw()
+        if shown._bar or time.monotonic() - shown._start >= WORTH_A_LINE_S:
+            shown._draw()
 
 
 def tally(counts: Mapping[str, int]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dying_publisher import MANIFEST
 
-from lpm_kernel import files
+from lpm_kernel import files, progress
 from lpm_kernel.config import Config
 from lpm_kernel.errors import DataError
 from lpm_kernel.files import file_sha256
@@ -219,5 +219,6 @@ def test_a_large_file_is_read_in_chunks_that_are_told(
     expected = file_sha256(path)
     monkeypatch.setattr(files, "SLOW_BYTES", 1 << 20)
     monkeypatch.setattr(files, "CHUNK_BYTES", 1 << 20)
+    monkeypatch.setattr(progress, "WORTH_A_LINE_S", 0.0)
     assert files._read_sha256(path, size=5 << 20) == expected
     assert "reading large.gguf, MB 5/5 100%" in capsys.readouterr().err

@@ -22,6 +22,7 @@ WORK = """
 import sys, time
 from lpm_kernel import progress
 progress.REDRAW_EVERY_S = 0
+progress.WORTH_A_LINE_S = float((sys.argv[1:] or ["0"])[0])
 progress.show_sentences()
 with progress.progress("answers [before]", 4) as shown:
     for n in range(4):
@@ -113,6 +114,11 @@ def test_elsewhere_lines_are_plain() -> None:
     assert "\x1b" not in done.stderr
     written, _ = on_a_terminal(WORK, term="dumb")
     assert written.replace("\r\n", "\n") == done.stderr
+
+
+def test_elsewhere_what_was_done_at_once_is_told_by_its_result_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", WORK, "9"], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "answers [before]" not in done.stderr
 
 
 def test_elsewhere_a_line_comes_after_some_seconds_and_at_the_end(
