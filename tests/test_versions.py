@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -10,7 +11,7 @@ from dying_publisher import MANIFEST
 from test_gate import decided
 
 from lpm_kernel.errors import DataError, UsageError
-from lpm_kernel.runner.versions import current_gguf, gguf_of, go_back, promote
+from lpm_kernel.runner.versions import current_gguf, gguf_of, gguf_to_serve, go_back, promote
 from lpm_kernel.workspace import versions
 from lpm_kernel.workspace.places import Workspace
 from lpm_kernel.workspace.publish import building, publish
@@ -124,6 +125,13 @@ def test_a_run_killed_before_it_promoted_is_made_up_for_by_the_next_one(
         promote(sft)
         assert current_gguf(sft).read_text() == f"good at {broken}"
     assert [v.name for v in versions.all_versions(sft)] == ["v1", "v2"]
+
+
+def test_what_is_served_is_a_file_or_a_model_by_its_name_or_the_current_one(two: Workspace) -> None:
+    assert [gguf_to_serve(two, name).read_text() for name in ("", "v1", "sft")] == ["second", "first", "sft"]
+    assert gguf_to_serve(two, "nowhere/x.gguf") == Path("nowhere/x.gguf")
+    with pytest.raises(UsageError, match="known: v1, v2, sft"):
+        gguf_to_serve(two, "v9")
 
 
 def test_a_version_that_is_not_what_was_promoted_is_not_served(two: Workspace) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +15,15 @@ KEY = "LPM_SERVE_API_KEY"
 
 
 def serve(
-    model: Annotated[Path | None, typer.Option("--model", help="A GGUF; else the promoted model.")] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            metavar="<path>",
+            help="A GGUF, or a version such as v1; else the current one.",
+            show_default=False,
+        ),
+    ] = "",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Loopback port.")] = 8080,
     api_key: Annotated[
         bool,
@@ -28,13 +35,13 @@ def serve(
     from pydantic import SecretStr
 
     from lpm_kernel.runner.settings import open_workspace
-    from lpm_kernel.runner.versions import current_gguf
+    from lpm_kernel.runner.versions import gguf_to_serve
     from lpm_kernel.serving.front import serve_forever
 
     place = open_workspace(workspace)
     key, shown = _key(place, api_key)
     log_path = place.work_path("serve") / "server.log"
-    serve_forever(model or current_gguf(place), port=port, log_path=log_path, key=SecretStr(key), key_shown=shown)
+    serve_forever(gguf_to_serve(place, model), port=port, log_path=log_path, key=SecretStr(key), key_shown=shown)
 
 
 def _key(place: "Workspace", asked: bool) -> tuple[str, str]:

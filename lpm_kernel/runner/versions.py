@@ -91,6 +91,14 @@ def gguf_of(workspace: Workspace, name: str) -> Path:
     return path
 
 
+def gguf_to_serve(workspace: Workspace, told: str) -> Path:
+    """A file, or a model by its name; without either the current one. Raises as `gguf_of` does."""
+    if not told:
+        return current_gguf(workspace)
+    path = Path(told).expanduser()
+    return path if path.suffix or path.exists() or len(path.parts) > 1 else gguf_of(workspace, told)
+
+
 def current_gguf(workspace: Workspace) -> Path:
     """The GGUF to serve; raises MissingInputError when there is none, DataError when it is not what was promoted."""
     workspace.hashes.believe_no_earlier()
