@@ -20,7 +20,7 @@ def serve(
         typer.Option(
             "--model",
             metavar="<path>",
-            help="A GGUF, or a version such as v1; else the current one.",
+            help="A GGUF, or a version such as v1; else what is current.",
             show_default=False,
         ),
     ] = "",
