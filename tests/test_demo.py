@@ -254,12 +254,17 @@ def test_a_demos_version_goes_with_it_and_an_owners_version_stays(filled: Worksp
 
 
 def test_clean_leaves_what_lies_behind_a_linked_folder(filled: Workspace, lpm: Lpm, tmp_path: Path) -> None:
-    for name in ("runs", "L2/base_models/demo"):
+    def link(name: str) -> None:
         (filled.root / name).rename(tmp_path / Path(name).name)
         (filled.root / name).symlink_to(tmp_path / Path(name).name)
-    done = lpm("clean", env={"LPM_WORKSPACE": str(filled.root)})
-    assert done.returncode == 0, done.stderr
+
+    link("runs")
+    refused = lpm("clean", env={"LPM_WORKSPACE": str(filled.root)})
+    assert refused.returncode == 73
     assert list((tmp_path / "runs").glob("*/status.json"))
+    (filled.root / "runs").unlink()
+    link("L2/base_models/demo")
+    assert lpm("clean", env={"LPM_WORKSPACE": str(filled.root)}).returncode == 0
     assert (tmp_path / "demo/config.json").exists()
 
 

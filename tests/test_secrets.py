@@ -56,13 +56,15 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def seen_in_children(process: psutil.Process) -> bytes:
-    """Command lines and environments of a process's descendants."""
+    """Command lines and environments of a process's descendants, but for forks that did not become a program yet."""
     found = b""
-    with contextlib.suppress(psutil.Error):
+    with contextlib.suppress(psutil.Error, OSError):
+        own = Path(f"/proc/{process.pid}/cmdline").read_bytes()
         for child in process.children(recursive=True):
             with contextlib.suppress(OSError):
                 folder = Path(f"/proc/{child.pid}")
-                found += (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+                environ, line = (folder / "environ").read_bytes(), (folder / "cmdline").read_bytes()
+                found += environ + line if line != own else b""
     return found
 
 

@@ -10,6 +10,7 @@ import json
 import re
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def main() -> None:
     sys.addaudithook(_refuse_network)
     sys.path[:0] = [str(converter_path / "gguf-py"), str(converter_path)]
     _know_more_pre_tokenizers()
+    _read_config_as_written()
     script = str(converter_path / "convert_hf_to_gguf.py")
     sys.argv = [script, *sys.argv[2:]]
     try:
@@ -54,6 +56,20 @@ def _know_more_pre_tokenizers() -> None:
             return _detect(json.loads(tokenizer.backend_tokenizer.to_str()))
 
     TextModel.get_vocab_base_pre = get_vocab_base_pre
+
+
+def _read_config_as_written() -> None:
+    """transformers 5 renames settings as it reads them (rotary_pct), so what it dropped is taken from config.json."""
+    from conversion.base import ModelBase
+
+    read: Callable[[Path, bool], dict[str, Any]] = ModelBase.load_hparams
+
+    def load_hparams(dir_model: Path, is_mistral_format: bool) -> dict[str, Any]:
+        path = dir_model / "config.json"
+        written = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and not is_mistral_format else {}
+        return {**written, **read(dir_model, is_mistral_format)}
+
+    ModelBase.load_hparams = staticmethod(load_hparams)
 
 
 def _detect(tokenizer: dict[str, Any]) -> str:
