@@ -244,15 +244,26 @@ def documented_bio() -> str:
     return (utils.GLOBAL_BIO or "").strip()
 
 
+def awaited_bio(workspace: Workspace) -> str:
+    """GLOBAL_BIO, where the next run makes it the bio file; empty where the file stays as it is."""
+    bio, place, found = documented_bio(), workspace.place("global_bio"), workspace.find("global_bio")
+    text = _text_of(found)
+    taken = text == TEMPLATE or (found == place and file_sha256(place) == _last_taken(workspace))
+    return bio if taken and text != bio else ""
+
+
+def _text_of(bio_path: Path | None) -> str:
+    return bio_path.read_text(encoding="utf-8", errors="replace").strip() if bio_path else TEMPLATE
+
+
 def take_documented_bio(workspace: Workspace) -> None:
     """GLOBAL_BIO becomes the bio file, and again when it is edited, unless the file is the owner's; needs the lock."""
     bio, place, found = documented_bio(), workspace.place("global_bio"), workspace.find("global_bio")
     if not bio:
         return
-    text = found.read_text(encoding="utf-8", errors="replace").strip() if found else TEMPLATE
-    if text == bio:
+    if _text_of(found) == bio:
         _note_taken(workspace, place)
-    elif text == TEMPLATE or (found == place and file_sha256(place) == _last_taken(workspace)):
+    elif awaited_bio(workspace):
         write_atomically(place, bio)
         _note_taken(workspace, place)
         say(f"GLOBAL_BIO of {DOCUMENTED} written to {place}; edit it there or here, but not in both")
