@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from lpm_kernel.errors import DataError, MissingInputError, translated
+from lpm_kernel.errors import DataError, MissingInputError, UsageError, translated
 from lpm_kernel.progress import progress
 
 TEMPORARY = ".lpm-tmp-"
@@ -98,6 +98,14 @@ def write_atomically(path: Path, text: str) -> None:
             draft.unlink(missing_ok=True)
             raise
         flush(path.parent)
+
+
+def expanded(path: Path | str) -> Path:
+    """The path with `~` spelled out; raises UsageError for a home folder that the system does not know."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{path}: {error}; write the path out, or set HOME") from None
 
 
 def make_folder(path: Path) -> None:

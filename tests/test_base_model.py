@@ -74,3 +74,11 @@ def _read(terminal: int) -> bytes:
         return os.read(terminal, 4096)
     except OSError:  # Linux: the other side is closed
         return b""
+
+
+def test_two_base_models_stop_the_plan_and_the_doctor_as_they_stop_the_run(two: Workspace, lpm: Lpm) -> None:
+    env = {"LPM_JUDGE": "reference", "COLUMNS": "400", "LPM_WORKSPACE": str(two.root)}
+    plan = lpm("pipeline", "--dry-run", env=env)
+    assert (plan.returncode, "holds 2 base models (large, small)" in plan.stderr) == (64, True)
+    doctor = lpm("doctor", env=env)
+    assert (doctor.returncode, "LPM_BASE_MODEL=large" in doctor.stdout) == (1, True)

@@ -116,6 +116,14 @@ def test_a_server_that_asks_for_a_day_ends_the_run_at_once(server: ScriptedServe
     assert len(server.calls) == 1
 
 
+def test_a_server_that_stays_overrun_is_told_as_that_and_not_as_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FIRST_WAIT_S", 0.01)
+    with ScriptedServer(lambda _: refuse(429, "slow down")) as own, pytest.raises(ServiceError) as caught:
+        ask(own.base_url)
+    assert "--judge-in-flight" in str(caught.value)
+    assert "whether the server is up" not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", ["Fri, 31 Dec 1999 23:59:59 GMT", "0", "-3"])
 def test_a_time_that_is_over_is_no_wait(value: str) -> None:
     assert client.retry_after_s(value) == 0

@@ -9,9 +9,10 @@ from conftest import BIO, Lpm, owner_items
 from test_demo import filled, original  # noqa: F401 - fixtures
 
 from lpm_kernel.demo import gift
-from lpm_kernel.errors import MissingInputError
+from lpm_kernel.errors import ConfigError, MissingInputError
 from lpm_kernel.files import file_sha256
-from lpm_kernel.runner.init import found_in
+from lpm_kernel.runner import settings
+from lpm_kernel.runner.init import found_in, set_up
 from lpm_kernel.runner.settings import fill_with_demo, resolve_all
 from lpm_kernel.runner.state import chain_states
 from lpm_kernel.workspace.places import Workspace
@@ -127,3 +128,44 @@ def test_a_workspace_elsewhere_is_trusted_with_a_key_once_its_owner_said_so(work
     assert "lpm init --workspace" in refused.stderr
     assert lpm("init", "--name", "Mira", env=env).returncode == 0
     assert lpm("status", env=env).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["a\n/etc", b"l\xe4ti n".decode(errors="surrogateescape"), "猫 'quoted\""])
+def test_a_workspace_of_any_name_is_trusted_and_no_other_folder_with_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    place = Workspace(tmp_path / name)
+    set_up(place, {}, {"user_name": "Mira"})
+    assert settings._vouched_for() == [place.root.resolve()]
+
+
+@pytest.mark.parametrize("config", ["relative", ""])
+def test_without_a_home_no_workspace_elsewhere_is_trusted_and_init_names_the_cure(
+    config: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", config)
+    monkeypatch.setenv("HOME", "also/relative")
+    assert not resolve_all(workspace)["prepare"].flags
+    with pytest.raises(ConfigError, match="XDG_CONFIG_HOME"):
+        set_up(workspace, {}, {"user_name": "Mira"})
+    assert not workspace.settings_path.exists()
+
+
+def test_a_home_that_cannot_be_written_is_told_with_the_cure_for_it(
+    workspace: Workspace, lpm: Lpm, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "file")}
+    failed = lpm("init", "--name", "Mira", "--workspace", workspace.root, env=env)
+    assert failed.returncode == 78
+    assert "set XDG_CONFIG_HOME" in failed.stderr
+    assert not workspace.settings_path.exists()
+
+
+def test_the_home_of_nobody_is_a_message(lpm: Lpm) -> None:
+    for arguments in (["status", "--workspace", "~nobody-here/x"], ["init", "--data", "~nobody-here/x"]):
+        failed = lpm(*arguments)
+        assert failed.returncode == 64
+        assert "~nobody-here" in failed.stderr
+        assert "Traceback" not in failed.stderr

@@ -261,6 +261,7 @@ def test_a_fully_trained_model_is_rounded_once_as_a_merge_would_and_the_report_t
         assert torch.equal(merged[name], round_once(tensor.double(), stored)), name
     report = json.loads((merged_path / "merge_report.json").read_text())
     assert report["update_retained"]["projection"] == pytest.approx(1, abs=0.02)
+    assert report["base_dtype"] == base_dtype
     assert json.loads((merged_path / "config.json").read_text())["dtype"] == str(stored).removeprefix("torch.")
 
 

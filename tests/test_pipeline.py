@@ -9,6 +9,7 @@ from conftest import ROOT
 from scripted_server import ScriptedServer
 
 from lpm_kernel.errors import MissingInputError
+from lpm_kernel.L2.dpo import utils
 from lpm_kernel.pipeline import STEPS, maker_of, step_named
 from lpm_kernel.runner import run as chain
 from lpm_kernel.runner.settings import resolve_all
@@ -122,3 +123,16 @@ def test_what_rests_on_a_step_to_be_run_again_is_told() -> None:
     states = dict.fromkeys((step.name for step in STEPS), done) | {"dpo-merge": stale}
     assert awaited_inputs(states) == {"dpo-gguf": ["dpo_merged_model"], "evaluate": ["dpo_lpm.gguf"]}
     assert awaited_inputs(states | {"dpo-merge": done}) == {}
+
+
+def test_what_would_run_counts_an_edited_global_bio_before_it_is_written(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.place("global_bio").unlink()
+    for bio in ("I keep bees.", "I keep owls."):
+        monkeypatch.setattr(utils, "GLOBAL_BIO", bio)
+        before = chain_states(workspace, resolve_all(workspace), "prepare")["prepare"]
+        chain.run_chain(workspace, resolve_all(workspace), until="prepare")
+        after = chain_states(workspace, resolve_all(workspace), "prepare")["prepare"]
+        assert (before.must_run, after.must_run) == (True, False)
+    assert before.reason == "global_bio changed"

@@ -300,7 +300,7 @@ def _report(merge: Merge, weights: list[Weight], reason: str, seconds: float) ->
     ratio, tensor = merge.largest
     return MergeReport(
         dtype=DTYPES[merge.target],
-        base_dtype=DTYPES[merge.main],
+        base_dtype=DTYPES[_main_dtype(list(merge.changes.origins.values()) or weights)],
         reason=reason,
         tensors=len(weights),
         tensors_merged=len(merge.changes.names),

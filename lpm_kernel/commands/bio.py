@@ -24,11 +24,12 @@ bio_app = typer.Typer(cls=Group, help="The global bio that every verdict is give
 def show(workspace: WorkspaceOption = "", as_json: JsonOption = False) -> None:
     """Print the bio."""
     from lpm_kernel.owner.bio import read_bio
-    from lpm_kernel.runner.settings import documented_bio, open_workspace
+    from lpm_kernel.runner.settings import awaited_bio, open_workspace
 
     place = open_workspace(workspace)
-    source = place.find("global_bio")
-    text = read_bio(source or place.place("global_bio")) if source or not documented_bio() else documented_bio()
+    awaited = awaited_bio(place)
+    source = None if awaited else place.find("global_bio")
+    text = awaited or read_bio(source or place.place("global_bio"))
     print(json.dumps({"path": source and str(source), "text": text}, ensure_ascii=False) if as_json else text)
 
 

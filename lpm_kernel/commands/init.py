@@ -47,6 +47,7 @@ def init(
 ) -> None:
     """Start with your own data: your files in their places, your name and judge set, the demo set aside whole."""
     from lpm_kernel.commands.tables import show_findings
+    from lpm_kernel.files import expanded
     from lpm_kernel.runner.init import found_in, refuse_a_secret, set_up
     from lpm_kernel.runner.preflight import examine
     from lpm_kernel.runner.settings import open_workspace, resolve_all
@@ -61,8 +62,8 @@ def init(
         "personal_model": adapter,
         "lpm.gguf": gguf,
     }
-    sources = found_in(tree.expanduser().absolute()) if tree else {}
-    sources |= {artifact: path.expanduser().absolute() for artifact, path in given.items() if path}
+    sources = found_in(expanded(tree).absolute()) if tree else {}
+    sources |= {artifact: expanded(path).absolute() for artifact, path in given.items() if path}
     settings = {"user_name": name, "judge": judge, "judge_base_url": judge_url, "judge_model": judge_model}
     if sys.stdin.isatty():
         _ask(place, sources, settings)
@@ -75,6 +76,7 @@ def init(
 
 def _ask(place: "Workspace", sources: dict[str, Path], settings: dict[str, str]) -> None:
     """What was not given, a question each; an empty answer leaves it as it is."""
+    from lpm_kernel.files import expanded
     from lpm_kernel.judges import JUDGES
     from lpm_kernel.runner.init import lacking
 
@@ -88,7 +90,7 @@ def _ask(place: "Workspace", sources: dict[str, Path], settings: dict[str, str])
     for artifact, question in questions.items():
         has_model = artifact == "base_model" and "merged_model" in sources
         if artifact in lacking(place, sources) and not has_model and (path := _answer(question)):
-            sources[artifact] = Path(path).expanduser().absolute()
+            sources[artifact] = expanded(path).absolute()
     if not settings["judge"]:
         told = "; ".join(f"{kind}: {family.about}" for kind, family in JUDGES.items())
         settings["judge"] = _answer(f"Who judges ({told})", REFERENCE)

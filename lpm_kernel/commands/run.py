@@ -100,6 +100,8 @@ def _with_reports(step: "Step", paths: dict[str, Path]) -> dict[str, Path]:
 
 
 def _path(role: str, value: str) -> Path:
+    from lpm_kernel.files import expanded
+
     if not value:
         raise UsageError(f"--{role} is empty; give a path, or leave it out to take the workspace's")
-    return Path(value).expanduser().absolute()
+    return expanded(value).absolute()

@@ -28,6 +28,7 @@ from lpm_kernel.runner.state import (
     missing_inputs,
     refuse_when_edited,
     refuse_when_lacking,
+    refuse_when_undecided,
 )
 from lpm_kernel.workspace import versions
 from lpm_kernel.workspace.places import Workspace
@@ -113,6 +114,7 @@ def show_plan(
         for finding in blocking:
             say(f"also: {finding.sentence}")
         refuse_when_lacking(workspace, states)
+    refuse_when_undecided(workspace, states)
     refuse_when_edited(states)
     for finding in blocking:
         finding.refuse()

@@ -23,10 +23,11 @@ def use(
     workspace: WorkspaceOption = "",
 ) -> None:
     """Work with a file or model of yours, such as pairs that you edited, and never make it again unasked."""
+    from lpm_kernel.files import expanded
     from lpm_kernel.runner.settings import open_workspace
     from lpm_kernel.runner.use import use as take
     from lpm_kernel.workspace.lock import lock
 
     place = open_workspace(workspace)
     with lock(place):
-        take(place, artifact, source and source.expanduser().absolute())
+        take(place, artifact, source and expanded(source).absolute())

@@ -15,7 +15,7 @@ from lpm_kernel.checkout import CHECKOUT
 from lpm_kernel.errors import DataError, MissingInputError, ServiceError, translated
 from lpm_kernel.export import convert_child, pre_tokenizer
 from lpm_kernel.export.refusals import explain
-from lpm_kernel.files import file_sha256
+from lpm_kernel.files import expanded, file_sha256
 from lpm_kernel.serving.child import Child, clean_environment
 
 PARTS = ("convert_hf_to_gguf.py", "conversion/base.py", "gguf-py/gguf/__init__.py")
@@ -69,7 +69,7 @@ def _refusal(code: int) -> int:
 
 def find_converter(setting: str) -> Path:
     """The folder with convert_hf_to_gguf.py: absolute, or below the project; raises MissingInputError."""
-    place = CHECKOUT / Path(setting).expanduser()
+    place = CHECKOUT / expanded(setting)
     if all((place / part).is_file() for part in PARTS):
         return place
     raise MissingInputError(

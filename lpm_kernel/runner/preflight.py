@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lpm_kernel.config import Config
-from lpm_kernel.errors import Finding, LpmError, MissingInputError, OutputError
+from lpm_kernel.errors import Finding, LpmError, MissingInputError, OutputError, UsageError
 from lpm_kernel.pipeline import STEPS, step_named
 from lpm_kernel.runner.settings import documented_bio
-from lpm_kernel.runner.state import CURES, StepState, chain_states, missing_inputs
+from lpm_kernel.runner.state import CURES, StepState, chain_states, missing_inputs, refuse_when_undecided
 from lpm_kernel.workspace.places import Workspace
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "gguf", "openai", "sacrebleu")
@@ -69,9 +69,16 @@ def _exposed(root: Path) -> int:
 
 def _data(workspace: Workspace, states: Mapping[str, StepState]) -> Iterator[Finding]:
     lacking = missing_inputs(workspace, states)
+    undecided = ""
+    try:
+        refuse_when_undecided(workspace, states)
+    except UsageError as error:
+        undecided = str(error)
     for artifact, cure in CURES.items():
         path = workspace.find(artifact)
-        if path is not None:
+        if artifact == "base_model" and undecided:
+            yield Finding(artifact, "several", False, undecided, UsageError)
+        elif path is not None:
             yield Finding(artifact, str(path))
         elif artifact == "global_bio" and documented_bio():
             yield Finding(artifact, "GLOBAL_BIO of dpo/utils.py, taken over by the next run")

@@ -24,8 +24,8 @@ from lpm_kernel.config import (
     variables_layer,
 )
 from lpm_kernel.demo import gift
-from lpm_kernel.errors import ConfigError, DataError, MissingInputError, UsageError
-from lpm_kernel.files import file_sha256, read_object, write_atomically
+from lpm_kernel.errors import ConfigError, DataError, MissingInputError, OutputError, UsageError
+from lpm_kernel.files import expanded, file_sha256, read_object, write_atomically
 from lpm_kernel.L2.dpo import utils
 from lpm_kernel.L2.prepare_data import StageConfig as PrepareConfig
 from lpm_kernel.owner.bio import TEMPLATE
@@ -38,13 +38,14 @@ DOCUMENTED = "dpo/utils.py"
 BASE_MODEL = "LPM_BASE_MODEL"
 DOTENV = ".env"
 PRESET = "LPM_PRESET"
+PLACE_CURE = "set XDG_CONFIG_HOME to a folder of yours, or take a workspace in the checkout"
 TAKEN_BIO = "documented_bio.json"
 """Below `runs/`: the hash of the bio file that was last written from GLOBAL_BIO."""
 
 
 def default_root() -> Path:
     """`resources/` of the checkout that we run from, else, installed as a wheel, a folder of the person's own."""
-    return CHECKOUT / "resources" if IN_CHECKOUT else Path.home() / ".local/share/lpm"
+    return CHECKOUT / "resources" if IN_CHECKOUT else expanded("~/.local/share/lpm")
 
 
 def open_workspace(given: str = "") -> Workspace:
@@ -59,9 +60,9 @@ def open_workspace(given: str = "") -> Workspace:
 def _root(given: str) -> Path:
     named = given or os.environ.get("LPM_WORKSPACE", "")
     if named:
-        return Path(named).expanduser()
+        return expanded(named)
     in_file = _dotenv(CHECKOUT / DOTENV).get("LPM_WORKSPACE", "") if IN_CHECKOUT else ""
-    return CHECKOUT / Path(in_file).expanduser() if in_file else default_root()
+    return CHECKOUT / expanded(in_file) if in_file else default_root()
 
 
 def demo_workspace(given: str = "") -> Workspace:
@@ -167,20 +168,31 @@ def vouch(workspace: Workspace) -> None:
     """From now on the workspace's settings count like the checkout's: its owner works with it."""
     known = _vouched_for()
     if workspace.root.resolve() not in known and _came_along(workspace):
-        write_atomically(_vouched_path(), "\n".join(map(str, (*known, workspace.root.resolve()))))
+        path = _vouched_path()
+        try:
+            write_atomically(path, json.dumps([str(root) for root in (*known, workspace.root.resolve())]))
+        except OutputError as error:
+            raise ConfigError(f"{error.__cause__}; {PLACE_CURE}") from None
         say(f"the settings of {workspace.root} count from now on, also for keys that are set elsewhere")
 
 
 def _vouched_for() -> list[Path]:
     try:
-        return [Path(line) for line in _vouched_path().read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError):
+        return [Path(root) for root in json.loads(_vouched_path().read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, ConfigError):
         return []
 
 
 def _vouched_path() -> Path:
-    """One workspace a line."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lpm/workspaces"
+    """A JSON list of folders; raises ConfigError where no home is known. A relative one would be the current folder."""
+    given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    try:
+        place = given if given.is_absolute() else Path.home() / ".config"
+    except RuntimeError:
+        place = given
+    if not place.is_absolute():
+        raise ConfigError(f"no home folder is known, in which to keep which workspaces are yours; {PLACE_CURE}")
+    return place / "lpm/workspaces.json"
 
 
 def _trusted(path: Path) -> Path:
@@ -232,15 +244,26 @@ def documented_bio() -> str:
     return (utils.GLOBAL_BIO or "").strip()
 
 
+def awaited_bio(workspace: Workspace) -> str:
+    """GLOBAL_BIO, where the next run makes it the bio file; empty where the file stays as it is."""
+    bio, place, found = documented_bio(), workspace.place("global_bio"), workspace.find("global_bio")
+    text = _text_of(found)
+    taken = text == TEMPLATE or (found == place and file_sha256(place) == _last_taken(workspace))
+    return bio if taken and text != bio else ""
+
+
+def _text_of(bio_path: Path | None) -> str:
+    return bio_path.read_text(encoding="utf-8", errors="replace").strip() if bio_path else TEMPLATE
+
+
 def take_documented_bio(workspace: Workspace) -> None:
     """GLOBAL_BIO becomes the bio file, and again when it is edited, unless the file is the owner's; needs the lock."""
     bio, place, found = documented_bio(), workspace.place("global_bio"), workspace.find("global_bio")
     if not bio:
         return
-    text = found.read_text(encoding="utf-8", errors="replace").strip() if found else TEMPLATE
-    if text == bio:
+    if _text_of(found) == bio:
         _note_taken(workspace, place)
-    elif text == TEMPLATE or (found == place and file_sha256(place) == _last_taken(workspace)):
+    elif awaited_bio(workspace):
         write_atomically(place, bio)
         _note_taken(workspace, place)
         say(f"GLOBAL_BIO of {DOCUMENTED} written to {place}; edit it there or here, but not in both")

@@ -9,7 +9,7 @@ from typing import Literal
 from lpm_kernel.config import Config
 from lpm_kernel.errors import DataError, MissingInputError, UsageError
 from lpm_kernel.pipeline import STEPS, Step, maker_of, step_named
-from lpm_kernel.runner.settings import documented_bio
+from lpm_kernel.runner.settings import awaited_bio, documented_bio
 from lpm_kernel.runner.use import USABLE
 from lpm_kernel.workspace.manifest import Manifest, manifest_path
 from lpm_kernel.workspace.places import Workspace
@@ -55,7 +55,8 @@ def state_of(step: Step, workspace: Workspace, config: Config) -> StepState:
         return StepState("stale", workspace.misfit(principal), edited=name if name in USABLE else "")
     if workspace.is_foreign(manifest):
         return StepState("given", f"{principal.name} was made elsewhere and is yours")
-    gone = [a for a in step.needs.values() if maker_of(a) is None and workspace.find(a) is None]
+    owners = [a for a in step.needs.values() if maker_of(a) is None]
+    gone = [a for a in owners if workspace.find(a) is None and not (a == "global_bio" and awaited_bio(workspace))]
     if gone:
         return StepState("given", f"{', '.join(gone)} is gone, so {principal.name} stays as it is")
     beside = {artifact: _made_beside(workspace, artifact, manifest) for artifact in others}
@@ -89,6 +90,8 @@ def _changed_input(step: Step, workspace: Workspace, manifest: Manifest) -> str 
     for role, artifact in step.needs.items():
         path = workspace.find(artifact)
         now_there = workspace.digest(path) if path else None
+        if artifact == "global_bio" and awaited_bio(workspace):
+            return "global_bio changed"
         if now_there != manifest.inputs.get(role):
             return f"{artifact} changed" if path else f"{artifact} is gone"
     return None

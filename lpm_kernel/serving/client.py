@@ -28,7 +28,8 @@ LONGEST_WAIT_S = 60.0
 DRAIN_S = 1.0
 """At its end, a client waits so long for what is under way."""
 EXCERPT_CHARS = 300
-AGAIN = frozenset({408, 409, 425, 429})
+TOO_MANY = 429
+AGAIN = frozenset({408, 409, 425, TOO_MANY})
 """Statuses that ask to try again, besides 5xx."""
 CONCESSIONS = {
     "response_format": r"response_format|json_schema|structured|grammar",
@@ -53,9 +54,17 @@ class RefusedError(ServiceError):
 class _TryAgainError(Exception):
     """A fault that may pass; the server may have said after how long."""
 
+    cure = "see whether the server is up, and start again"
+
     def __init__(self, reason: str, after_s: float | None = None) -> None:
         super().__init__(reason)
         self.after_s = after_s
+
+
+class _OverrunError(_TryAgainError):
+    """The server takes fewer requests than it is sent."""
+
+    cure = "it is up and takes fewer requests: wait and start again, with a lower --judge-in-flight or --slots"
 
 
 @dataclass(frozen=True)
@@ -176,7 +185,7 @@ class ChatClient:
                     await asyncio.sleep(self._wait_s(attempt, last))
         raise ServiceError(
             f"{self._shown_url} gave no answer in {self._attempts} attempts, the last: {last}; "
-            "see whether the server is up, and start again: what was answered is kept"
+            f"{last.cure}: what was answered is kept"
         )
 
     async def _came_back(self, starts: int) -> bool:
@@ -236,7 +245,8 @@ class ChatClient:
         body = error.response.text
         told = self._redacted(f"HTTP {status}: {body}")
         if status in AGAIN or status >= 500:
-            return _TryAgainError(told, retry_after_s(error.response.headers.get("retry-after")))
+            kind = _OverrunError if status == TOO_MANY else _TryAgainError
+            return kind(told, retry_after_s(error.response.headers.get("retry-after")))
         return RefusedError(f"{self._shown_url} refused the request: {told}", status, body)
 
     def _redacted(self, text: str) -> str:
