@@ -97,6 +97,7 @@ C = TypeVar("C", bound=Config)
 BASIC = "Basic "
 """Begins a secret that is a user and password, as no key does."""
 SENDABLE = re.compile(r"[\x20-\x7e]*")
+"""What an HTTP header can carry."""
 
 
 def secret(variable: str, description: str) -> Any:
@@ -212,13 +213,13 @@ def variables_layer(kinds: Mapping[str, type[Config]], values: Mapping[str, str]
 
 def check_layer(layer: Layer, kinds: Mapping[str, type[Config]]) -> None:
     """Raise ConfigError for a table or key that names nothing, with the nearest right one."""
+    secrets = {key: name for kind in kinds.values() for key, name in kind.variables().items()}
     for table, keys in layer.tables.items():
         if table != COMMON and table not in kinds:
             raise ConfigError(f"{layer.origin}: table [{table}] is no step{nearest(table, [*kinds, COMMON])}")
         if not isinstance(keys, Mapping):
             raise ConfigError(f"{layer.origin}: {table!r} must be a table, [{table}], but is {keys!r}")
         known = _shared_keys(kinds) if table == COMMON else set(kinds[table].settings())
-        secrets = {k: name for kind in kinds.values() for k, name in kind.variables().items()}
         for key in keys:
             if key not in known and key in secrets:
                 raise ConfigError(f"{layer.origin}: [{table}] {key} is a secret; put {secrets[key]}=... into .env")

@@ -184,9 +184,7 @@ async def _judge(
 async def _verdict(judge: JournaledJudge, prompt: Prompt, bio: str, before: Answer, after: Answer) -> Verdict:
     """Cut answers are judged too, as they are what the owner would read; equal ones are a tie without asking."""
     if before.text == after.text:
-        return Verdict(
-            prompt_id=prompt.id, first=0, second=1, outcome="tie", reason="the same answer", judge="", orders=()
-        )
+        return Verdict(prompt_id=prompt.id, first=0, second=1, outcome="tie", reason="the same answer", judge="")
     question = Question(prompt.user, prompt.target, bio)
     return await judge.verdict(prompt.id, question, [before.text, after.text], 0, 1)
 
