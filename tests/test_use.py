@@ -15,7 +15,7 @@ from lpm_kernel.runner.settings import resolve_all
 from lpm_kernel.runner.state import StepState, refuse_when_edited, state_of
 from lpm_kernel.runner.use import use
 from lpm_kernel.workspace.lock import lock
-from lpm_kernel.workspace.manifest import manifest_path
+from lpm_kernel.workspace.manifest import Manifest, manifest_path
 from lpm_kernel.workspace.places import IDENTITY, Workspace
 
 PAIR = {"prompt": {"system": "s", "user": "u"}, "chosen": "yes", "rejected": "no"}
@@ -24,6 +24,12 @@ PAIR = {"prompt": {"system": "s", "user": "u"}, "chosen": "yes", "rejected": "no
 def state(workspace: Workspace, step: str) -> StepState:
     fresh = Workspace(workspace.root)
     return state_of(step_named(step), fresh, resolve_all(fresh)[step])
+
+
+def rewrite(path: Path, **fields: object) -> None:
+    """A manifest as another run, or another workspace, would have written it."""
+    manifest = Manifest.model_validate_json(path.read_text()).model_copy(update=fields)
+    path.write_text(manifest.sealed().model_dump_json())
 
 
 @pytest.fixture
@@ -92,17 +98,14 @@ def test_an_sft_model_stays_when_what_it_was_made_of_is_gone(merged: Workspace) 
 
 
 def test_an_sft_model_from_another_workspace_is_the_owners(merged: Workspace) -> None:
-    manifest = manifest_path(merged.place("merged_model"))
-    told = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(told | {"workspace": "another", "inputs": {}}))
+    rewrite(manifest_path(merged.place("merged_model")), workspace="another", inputs={})
     assert state(merged, "sft-merge").name == "given"
-    manifest.write_text(json.dumps(told | {"workspace": merged.identity, "inputs": {}}))
+    rewrite(manifest_path(merged.place("merged_model")), workspace=merged.identity, inputs={})
     assert state(merged, "sft-merge").reason == "base_model changed"
 
 
 def test_what_was_made_elsewhere_is_set_aside_and_never_replaced(merged: Workspace) -> None:
-    manifest = manifest_path(merged.place("merged_model"))
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"workspace": "another"}))
+    rewrite(manifest_path(merged.place("merged_model")), workspace="another")
     make(merged, "n", {"merged_model": '"new"'}, {})
     assert (merged.place("merged_model").with_name("merged_model.kept-1") / "config.json").read_text() == "{}"
 
@@ -114,8 +117,7 @@ def test_a_moved_workspace_stays_itself_and_gets_a_lost_identity_back(workspace:
     assert len(identity) == 32
     assert not workspace.is_foreign(manifest)
     make(workspace, "m", {"prompts": ""}, {})
-    path = manifest_path(workspace.place("prompts"))
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"workspace": identity}))
+    rewrite(manifest_path(workspace.place("prompts")), workspace=identity)
     moved = Workspace(workspace.root.rename(tmp_path / "moved"))
     (moved.root / IDENTITY).unlink()
     with lock(moved):
