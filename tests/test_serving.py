@@ -46,7 +46,6 @@ given = dict(zip(sys.argv[1:], sys.argv[2:]))
 {deed}
 child = ["-m", "lpm_kernel.serving.engines.xllamacpp_child", "--model", given["-m"], "--port", given["--port"]]
 child += ["--slots", given["-np"], "--context-tokens", given["-c"], "--threads", given["-t"]]
-child += ["--alias", given["--alias"]]
 os.execv(sys.executable, [sys.executable, *child])
 """
 
