@@ -38,8 +38,14 @@ class Program:
     """The command line; the API key comes in KEY_VARIABLE."""
 
 
-Find = Callable[[], Sequence[Program]]
-"""The programs of one engine that are here, best first."""
+@dataclass(frozen=True)
+class Engine:
+    """A family of programs: all that the rest of the program needs to know of it."""
+
+    find: Callable[[], Sequence[Program]]
+    """Those that are here, best first."""
+    cure: str
+    """The command that puts one here."""
 
 
 def child_command(module: str, launch: Launch) -> list[str]:
