@@ -65,7 +65,7 @@ def test_at_a_terminal_it_asks_and_writes_the_answer_down(two: Workspace, tmp_pa
         shown += chunk
     assert asked.wait(60) == MissingInputError.exit_code, shown.decode()
     assert shown.count(b"Which base model (large, small)") == 2
-    assert two.settings_path.read_text() == 'base_model = "small"\n[sft-train]\nnum_train_epochs = 1\n'
+    assert two.settings_path.read_text() == 'base_model = "small"\n\n[sft-train]\nnum_train_epochs = 1\n'
     assert b"merged.json is not there" in shown
 
 
