@@ -38,6 +38,7 @@ from lpm_kernel.serving.concurrency import map_in_order
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.own_server import serve
 from lpm_kernel.serving.sampling import SamplingConfig, sample
+from lpm_kernel.training.settings import LOG as TRAINING_LOG
 
 STRANGER_BIO = """## Who
 A stranger: a retired lighthouse inspector from the Faroe Islands who keeps bees and restores barometers.
@@ -108,7 +109,7 @@ def run(
         trials=trials,
         evidence_path=verdicts_path,
         prompts_path=prompts_path,
-        training_log_path=adapter_path and adapter_path / "training_log.json",
+        training_log_path=adapter_path and adapter_path / TRAINING_LOG,
     )
     say(f"decision: {evaluation.decision} ({'; '.join(evaluation.reasons)})")
 
