@@ -197,18 +197,24 @@ def environment_layer(kinds: Mapping[str, type[Config]], environ: Mapping[str, s
 def variables_layer(kinds: Mapping[str, type[Config]], values: Mapping[str, str], origin: str) -> Layer:
     """Well-known variables, such as OPENAI_API_KEY: the only source of the secrets.
 
-    Spaces and line ends around a value are none of it. Raises ConfigError for what no HTTP header can carry, untold.
+    Raises ConfigError as `sendable`.
     """
     tables = {
-        step: {key: value for key, name in kind.variables().items() if (value := values.get(name, "").strip())}
+        step: {key: value for key, name in kind.variables().items() if (value := sendable(name, values, origin))}
         for step, kind in kinds.items()
     }
-    for step, table in tables.items():
-        for key, value in table.items():
-            if not SENDABLE.fullmatch(value):
-                name = kinds[step].variables()[key]
-                raise ConfigError(f"{name} ({origin}) holds a character that no header can carry; copy it once more")
     return Layer(origin, tables)
+
+
+def sendable(name: str, values: Mapping[str, str], origin: str) -> str:
+    """The variable's value, empty for none; spaces and line ends around it are none of it.
+
+    Raises ConfigError for what no HTTP header can carry, untold.
+    """
+    value = values.get(name, "").strip()
+    if not SENDABLE.fullmatch(value):
+        raise ConfigError(f"{name} ({origin}) holds a character that no header can carry; copy it once more")
+    return value
 
 
 def check_layer(layer: Layer, kinds: Mapping[str, type[Config]]) -> None:
