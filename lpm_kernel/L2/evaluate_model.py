@@ -94,13 +94,7 @@ def run(
     merge = read_merge_report(merged_model_path)
     fidelity = read_record(fidelity_path, Fidelity) if fidelity_path else None
     retained = merge.update_retained if merge else None
-    origin = Origin(
-        run=run_path.name if run_path else None,
-        finished_at=datetime.now(UTC).replace(microsecond=0),
-        models=models,
-        judge=judge,
-        bio_sha256=file_sha256(bio_path),
-    )
+    origin = _origin(models, judge, bio_path, run_path)
     evaluation = decide(measure(trials, config, origin=origin, retained=retained, fidelity=fidelity), config)
     write_json(evaluation_path, evaluation)
     write_report(
@@ -112,6 +106,16 @@ def run(
         training_log_path=adapter_path and adapter_path / TRAINING_LOG,
     )
     say(f"decision: {evaluation.decision} ({'; '.join(evaluation.reasons)})")
+
+
+def _origin(models: Models, judge: JudgeIdentity, bio_path: Path, run_path: Path | None) -> Origin:
+    return Origin(
+        run=run_path.name if run_path else None,
+        finished_at=datetime.now(UTC).replace(microsecond=0),
+        models=models,
+        judge=judge,
+        bio_sha256=file_sha256(bio_path),
+    )
 
 
 def _model(gguf_path: Path) -> Model:
