@@ -228,7 +228,7 @@ def test_the_reference_judge_prefers_facts_and_is_blind_to_the_order() -> None:
     ("base_url", "place", "is_remote"),
     [
         ("http://127.0.0.1:9000/v1", "127.0.0.1:9000/v1", False),
-        ("https://mira:secret@judge.example/v1/?key=secret", "judge.example/v1", True),
+        ("https://mira:secret@judge.example/v1/", "judge.example/v1", True),
         ("", "api.openai.com/v1", True),
     ],
 )
