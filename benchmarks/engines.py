@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="Turns of each engine.")
     parser.add_argument("--prompts", type=int, default=10, help="Prompts a turn.")
     given = parser.parse_args()
-    names = [name for name, find in ENGINES.items() if find()]
+    names = [name for name, engine in ENGINES.items() if engine.find()]
     speeds: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         gguf_path = write_tiny_gguf(Path(folder, "model.gguf"), kind="q8_0", shape=SHAPE)

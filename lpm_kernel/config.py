@@ -97,6 +97,7 @@ C = TypeVar("C", bound=Config)
 BASIC = "Basic "
 """Begins a secret that is a user and password, as no key does."""
 SENDABLE = re.compile(r"[\x20-\x7e]*")
+"""What an HTTP header can carry."""
 
 
 def secret(variable: str, description: str) -> Any:
@@ -196,29 +197,35 @@ def environment_layer(kinds: Mapping[str, type[Config]], environ: Mapping[str, s
 def variables_layer(kinds: Mapping[str, type[Config]], values: Mapping[str, str], origin: str) -> Layer:
     """Well-known variables, such as OPENAI_API_KEY: the only source of the secrets.
 
-    Spaces and line ends around a value are none of it. Raises ConfigError for what no HTTP header can carry, untold.
+    Raises ConfigError as `sendable`.
     """
     tables = {
-        step: {key: value for key, name in kind.variables().items() if (value := values.get(name, "").strip())}
+        step: {key: value for key, name in kind.variables().items() if (value := sendable(name, values, origin))}
         for step, kind in kinds.items()
     }
-    for step, table in tables.items():
-        for key, value in table.items():
-            if not SENDABLE.fullmatch(value):
-                name = kinds[step].variables()[key]
-                raise ConfigError(f"{name} ({origin}) holds a character that no header can carry; copy it once more")
     return Layer(origin, tables)
+
+
+def sendable(name: str, values: Mapping[str, str], origin: str) -> str:
+    """The variable's value, empty for none; spaces and line ends around it are none of it.
+
+    Raises ConfigError for what no HTTP header can carry, untold.
+    """
+    value = values.get(name, "").strip()
+    if not SENDABLE.fullmatch(value):
+        raise ConfigError(f"{name} ({origin}) holds a character that no header can carry; copy it once more")
+    return value
 
 
 def check_layer(layer: Layer, kinds: Mapping[str, type[Config]]) -> None:
     """Raise ConfigError for a table or key that names nothing, with the nearest right one."""
+    secrets = {key: name for kind in kinds.values() for key, name in kind.variables().items()}
     for table, keys in layer.tables.items():
         if table != COMMON and table not in kinds:
             raise ConfigError(f"{layer.origin}: table [{table}] is no step{nearest(table, [*kinds, COMMON])}")
         if not isinstance(keys, Mapping):
             raise ConfigError(f"{layer.origin}: {table!r} must be a table, [{table}], but is {keys!r}")
         known = _shared_keys(kinds) if table == COMMON else set(kinds[table].settings())
-        secrets = {k: name for kind in kinds.values() for k, name in kind.variables().items()}
         for key in keys:
             if key not in known and key in secrets:
                 raise ConfigError(f"{layer.origin}: [{table}] {key} is a secret; put {secrets[key]}=... into .env")

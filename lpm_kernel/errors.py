@@ -26,6 +26,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lpm_kernel.progress import human_bytes
+
 
 class LpmError(Exception):
     """What none of the others fits; like them, something that the person at the screen can act on."""
@@ -221,13 +223,3 @@ def _free(path: Path) -> str:
     """Room on the disk of the path, or of the nearest folder that is there."""
     place = next(p for p in (path, *path.absolute().parents) if p.exists())
     return human_bytes(shutil.disk_usage(place).free)
-
-
-def human_bytes(count: int) -> str:
-    """`0 bytes`, `96 KiB`, `1.4 GiB`."""
-    size, unit = float(count), "bytes"
-    for larger in ("KiB", "MiB", "GiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.1f} {unit}" if unit == "GiB" else f"{size:.0f} {unit}"

@@ -89,7 +89,7 @@ def write_flushed(path: Path, text: str) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """A small file, whole or not at all; raises OutputError or DiskError."""
     make_folder(path.parent)
-    draft = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    draft = draft_of(path)
     with translated(path):
         try:
             write_flushed(draft, text)
@@ -106,6 +106,19 @@ def expanded(path: Path | str) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise UsageError(f"{path}: {error}; write the path out, or set HOME") from None
+
+
+def draft_of(path: Path) -> Path:
+    """Where something is built before it takes its place: beside it, under a name that the next run sweeps."""
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+
+
+def free_name(path: Path, word: str) -> Path:
+    """`<name>.<word>-<n>` beside it, with the first number that nothing bears."""
+    number = 1
+    while (free := path.with_name(f"{path.name}.{word}-{number}")).exists():
+        number += 1
+    return free
 
 
 def make_folder(path: Path) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lpm_kernel.errors import translated
-from lpm_kernel.files import TEMPORARY, flush, make_folder, remove
+from lpm_kernel.files import draft_of, flush, free_name, make_folder, remove
 from lpm_kernel.progress import say
 from lpm_kernel.salvage import text_rows
 
@@ -197,7 +197,7 @@ def _rescue(path: Path, damage: str) -> None:
     """
     known = _count(path)
     records = {row[0]: row[1] for row in text_rows(path) if len(row) in (2, 3) and _is_sound(*row)}
-    draft = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    draft = draft_of(path)
     remove(draft)
     with closing(sqlite3.connect(draft)) as connection:
         connection.execute(TABLE)
@@ -225,9 +225,7 @@ def _take_rescued(path: Path) -> None:
     """Set the damaged journal aside, its log before it, and put the rescued one, if there is one, in its place."""
     if not _rescued_path(path).exists():
         return
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
+    aside = free_name(path, "damaged")
     for suffix in ("-shm", "-wal", ""):
         with suppress(FileNotFoundError):  # a run that was killed here had moved it
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))

@@ -15,7 +15,6 @@ from lpm_kernel.errors import (
     MemoryShortError,
     OutputError,
     from_system,
-    human_bytes,
     translated,
 )
 
@@ -75,9 +74,3 @@ def test_a_full_database_is_a_full_disk(tmp_path: Path) -> None:
         connection.execute("PRAGMA max_page_count = 2")
         with pytest.raises(DiskError, match=r"full: .*x\.sqlite .*free space"), translated(tmp_path / "x.sqlite"):
             connection.executescript("CREATE TABLE t (a); CREATE TABLE u (a); CREATE TABLE v (a)")
-
-
-def test_bytes_are_told_in_units() -> None:
-    assert [human_bytes(n) for n in (0, 1023, 98304, 3 * 2**20, 1_546_188_226)] == [
-        *("0 bytes", "1023 bytes", "96 KiB", "3 MiB", "1.4 GiB")
-    ]

@@ -1,7 +1,6 @@
 """Nothing is written through, emptied or copied by a link that leads out of the workspace."""
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,25 +68,6 @@ def test_a_file_that_leads_out_is_neither_emptied_nor_made(
     with pytest.raises(OutputError), lock(workspace):
         workspace.work_path("serve")
     assert everything(outside) == {"mine.txt": MINE}
-
-
-Put = Callable[[Path], object]
-
-
-@pytest.mark.parametrize("put", [os.mkfifo, Path.mkdir, lambda p: p.write_text(MINE), lambda p: p.write_bytes(b"\xff")])
-def test_what_is_called_lock_and_is_none_of_ours_stays_and_is_told(put: Put, workspace: Workspace) -> None:
-    put(workspace.lock_path)
-    before = workspace.lock_path.read_bytes() if workspace.lock_path.is_file() else None
-    with pytest.raises(OutputError, match=r"\.lock"), lock(workspace):
-        pass
-    assert before is None or workspace.lock_path.read_bytes() == before
-
-
-@pytest.mark.parametrize("left", [b"", b"4711\n", bytes(4096)])
-def test_what_a_dead_holder_or_a_power_loss_left_in_the_lock_is_no_obstacle(left: bytes, workspace: Workspace) -> None:
-    workspace.lock_path.write_bytes(left)
-    with lock(workspace):
-        assert workspace.lock_path.read_text() == f"{os.getpid()}\n"
 
 
 def test_links_of_the_owner_to_what_is_only_read_are_followed(workspace: Workspace, outside: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 
 from lpm_kernel import progress
-from lpm_kernel.progress import log_to, printable, say, show_sentences
+from lpm_kernel.progress import human_bytes, log_to, printable, say, show_sentences
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\x00\x7f \N{RIGHT-TO-LEFT OVERRIDE}evil [bold]no markup[/] :smile: 'x' 100"
 WORK = """
@@ -201,3 +201,9 @@ def test_importing_configures_nothing_and_loads_no_rich() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert (done.stdout, done.stderr) == ("True [] 0 False\n", "")
+
+
+def test_bytes_are_told_in_units() -> None:
+    assert [human_bytes(n) for n in (0, 1023, 98304, 3 * 2**20, 1_546_188_226)] == [
+        *("0 bytes", "1023 bytes", "96 KiB", "3 MiB", "1.4 GiB")
+    ]

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Lpm
@@ -27,10 +26,10 @@ def state(workspace: Workspace, step: str) -> StepState:
     return state_of(step_named(step), fresh, resolve_all(fresh)[step])
 
 
-def certify(path: Path, **changed: Any) -> None:
-    """Give an artifact another manifest than its own, sealed as ours are."""
-    manifest = Manifest.model_validate_json(manifest_path(path).read_bytes()).model_copy(update=changed)
-    manifest_path(path).write_text(manifest.sealed().model_dump_json())
+def rewrite(path: Path, **fields: object) -> None:
+    """A manifest as another run, or another workspace, would have written it."""
+    manifest = Manifest.model_validate_json(path.read_text()).model_copy(update=fields)
+    path.write_text(manifest.sealed().model_dump_json())
 
 
 @pytest.fixture
@@ -99,14 +98,14 @@ def test_an_sft_model_stays_when_what_it_was_made_of_is_gone(merged: Workspace) 
 
 
 def test_an_sft_model_from_another_workspace_is_the_owners(merged: Workspace) -> None:
-    certify(merged.place("merged_model"), workspace="another", inputs={})
+    rewrite(manifest_path(merged.place("merged_model")), workspace="another", inputs={})
     assert state(merged, "sft-merge").name == "given"
-    certify(merged.place("merged_model"), workspace=merged.identity, inputs={})
+    rewrite(manifest_path(merged.place("merged_model")), workspace=merged.identity, inputs={})
     assert state(merged, "sft-merge").reason == "base_model changed"
 
 
 def test_what_was_made_elsewhere_is_set_aside_and_never_replaced(merged: Workspace) -> None:
-    certify(merged.place("merged_model"), workspace="another")
+    rewrite(manifest_path(merged.place("merged_model")), workspace="another")
     make(merged, "n", {"merged_model": '"new"'}, {})
     assert (merged.place("merged_model").with_name("merged_model.kept-1") / "config.json").read_text() == "{}"
 
@@ -118,7 +117,7 @@ def test_a_moved_workspace_stays_itself_and_gets_a_lost_identity_back(workspace:
     assert len(identity) == 32
     assert not workspace.is_foreign(manifest)
     make(workspace, "m", {"prompts": ""}, {})
-    certify(workspace.place("prompts"), workspace=identity)
+    rewrite(manifest_path(workspace.place("prompts")), workspace=identity)
     moved = Workspace(workspace.root.rename(tmp_path / "moved"))
     (moved.root / IDENTITY).unlink()
     with lock(moved):

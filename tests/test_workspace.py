@@ -130,6 +130,16 @@ def test_whatever_stands_in_the_place_of_the_lock_is_told_and_left_as_it_is(
     assert outside.read_text() == "somebody's"
 
 
+@pytest.mark.parametrize("raw", [b"12 of my own words", b"\xff"])
+def test_a_file_that_is_called_lock_and_is_none_of_ours_is_told_and_left_as_it_is(
+    raw: bytes, workspace: Workspace
+) -> None:
+    workspace.lock_path.write_bytes(raw)
+    with pytest.raises(OutputError, match=r"\.lock is no lock of ours"), lock(workspace):
+        pass
+    assert workspace.lock_path.read_bytes() == raw
+
+
 @pytest.mark.parametrize("text", ["", "4711\n", "\0" * 512])
 def test_a_lock_that_a_dead_run_left_is_taken_whatever_the_power_loss_made_of_it(
     text: str, workspace: Workspace

@@ -38,6 +38,7 @@ from lpm_kernel.serving.concurrency import map_in_order
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.own_server import serve
 from lpm_kernel.serving.sampling import SamplingConfig, sample
+from lpm_kernel.training.settings import LOG as TRAINING_LOG
 
 STRANGER_BIO = """## Who
 A stranger: a retired lighthouse inspector from the Faroe Islands who keeps bees and restores barometers.
@@ -93,13 +94,7 @@ def run(
     merge = read_merge_report(merged_model_path)
     fidelity = read_record(fidelity_path, Fidelity) if fidelity_path else None
     retained = merge.update_retained if merge else None
-    origin = Origin(
-        run=run_path.name if run_path else None,
-        finished_at=datetime.now(UTC).replace(microsecond=0),
-        models=models,
-        judge=judge,
-        bio_sha256=file_sha256(bio_path),
-    )
+    origin = _origin(models, judge, bio_path, run_path)
     evaluation = decide(measure(trials, config, origin=origin, retained=retained, fidelity=fidelity), config)
     write_json(evaluation_path, evaluation)
     write_report(
@@ -108,9 +103,19 @@ def run(
         trials=trials,
         evidence_path=verdicts_path,
         prompts_path=prompts_path,
-        training_log_path=adapter_path and adapter_path / "training_log.json",
+        training_log_path=adapter_path and adapter_path / TRAINING_LOG,
     )
     say(f"decision: {evaluation.decision} ({'; '.join(evaluation.reasons)})")
+
+
+def _origin(models: Models, judge: JudgeIdentity, bio_path: Path, run_path: Path | None) -> Origin:
+    return Origin(
+        run=run_path.name if run_path else None,
+        finished_at=datetime.now(UTC).replace(microsecond=0),
+        models=models,
+        judge=judge,
+        bio_sha256=file_sha256(bio_path),
+    )
 
 
 def _model(gguf_path: Path) -> Model:
@@ -184,9 +189,7 @@ async def _judge(
 async def _verdict(judge: JournaledJudge, prompt: Prompt, bio: str, before: Answer, after: Answer) -> Verdict:
     """Cut answers are judged too, as they are what the owner would read; equal ones are a tie without asking."""
     if before.text == after.text:
-        return Verdict(
-            prompt_id=prompt.id, first=0, second=1, outcome="tie", reason="the same answer", judge="", orders=()
-        )
+        return Verdict(prompt_id=prompt.id, first=0, second=1, outcome="tie", reason="the same answer", judge="")
     question = Question(prompt.user, prompt.target, bio)
     return await judge.verdict(prompt.id, question, [before.text, after.text], 0, 1)
 

@@ -30,7 +30,8 @@ from lpm_kernel.export.lost_settings import lost_settings
 from lpm_kernel.export.trained_answers import end_ids, greedy_answers, render_prompts
 from lpm_kernel.files import read_jsonl, write_json
 from lpm_kernel.models.folder import read_model_config, read_model_object
-from lpm_kernel.models.weights import check_finite, read_weights
+from lpm_kernel.models.loading import check_base
+from lpm_kernel.models.weights import read_weights
 from lpm_kernel.progress import say
 from lpm_kernel.records import Prompt
 from lpm_kernel.serving.endpoint import ServingConfig
@@ -38,8 +39,6 @@ from lpm_kernel.serving.own_server import serve
 
 SLOTS = 4
 """Enough to compare with, and small in memory."""
-
-
 VOCABULARIES = ("tokenizer.json", "vocab.json", "*.model", "tekken.json")
 """Files of which a model needs one to have a tokenizer."""
 
@@ -159,8 +158,7 @@ def _complete_or_absent(*paths: Path) -> Iterator[None]:
 
 def _check_model(model_path: Path) -> None:
     """Raise MissingInputError or DataError for a model that cannot be exported."""
-    read_model_config(model_path)
-    check_finite(read_weights(model_path))
+    check_base(model_path)
     if not any(path for name in VOCABULARIES for path in model_path.glob(name)):
         raise MissingInputError(
             f"{model_path} holds no tokenizer ({', '.join(VOCABULARIES)}); put the base model's tokenizer files there"

@@ -19,7 +19,7 @@ if __package__ is None:
 from pydantic import Field
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.files import read_jsonl, write_json
+from lpm_kernel.files import read_jsonl
 from lpm_kernel.owner.items import same_question
 from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Prompt
@@ -53,9 +53,8 @@ def run(
     """
     from lpm_kernel.models.folder import weight_shards
     from lpm_kernel.models.loading import check_base, load_tokenizer, quiet_libraries
-    from lpm_kernel.training.callbacks import shown_progress
-    from lpm_kernel.training.checkpoints import binding_of, last_valid
-    from lpm_kernel.training.saving import save_adapter, save_full_model
+    from lpm_kernel.training.checkpoints import binding_of
+    from lpm_kernel.training.course import train
 
     check_base(base_model_path)
     quiet_libraries()
@@ -63,17 +62,9 @@ def run(
     tokenizer = load_tokenizer(base_model_path)
     features = tokenized(tokenizer, items, config.max_length)
     binding = binding_of(config.model_dump(), features, files=weight_shards(base_model_path))
-    checkpoint = last_valid(work_path, binding)
-    if checkpoint is not None:
-        say(f"SFT continues from {checkpoint.name}")
-
     trainer = _trainer(config, base_model_path, features, tokenizer, work_path, binding)
-    with shown_progress(trainer):
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    save = save_adapter if config.lora_r else save_full_model
-    adapter_path.mkdir(parents=True, exist_ok=True)
-    write_json(adapter_path / "training_log.json", trainer.state.log_history)
-    save(trainer.model, adapter_path, base_model_path)
+    places = {"base_model_path": base_model_path, "adapter_path": adapter_path, "work_path": work_path}
+    train(trainer, "SFT", config, **places, binding=binding)
     say(f"SFT done: {len(features)} items, {trainer.state.global_step} updates")
 
 

@@ -1,4 +1,4 @@
-"""The one door: `lpm pipeline | run STEP | steps | status | path | doctor | serve | versions | ... | clean | bio`."""
+"""The one door: every `lpm` command, what errors and signals exit with, and who may read what is written."""
 
 import os
 import signal

@@ -48,7 +48,7 @@ def init(
     """Start with your own data: your files in their places, your name and judge set, the demo set aside whole."""
     from lpm_kernel.commands.tables import show_findings
     from lpm_kernel.files import expanded
-    from lpm_kernel.runner.init import found_in, refuse_a_secret, set_up
+    from lpm_kernel.runner.init import found_in, set_up
     from lpm_kernel.runner.preflight import examine
     from lpm_kernel.runner.settings import open_workspace, resolve_all
     from lpm_kernel.workspace.places import Workspace
@@ -67,7 +67,6 @@ def init(
     settings = {"user_name": name, "judge": judge, "judge_base_url": judge_url, "judge_model": judge_model}
     if sys.stdin.isatty():
         _ask(place, sources, settings)
-    refuse_a_secret(settings["judge_base_url"])
     set_up(place, sources, {key: value for key, value in settings.items() if value})
     fresh = Workspace(place.root)
     show_findings(examine(fresh, resolve_all(fresh)), as_json=False)

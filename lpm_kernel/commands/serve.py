@@ -46,14 +46,11 @@ def serve(
 
 def _key(place: "Workspace", asked: bool) -> tuple[str, str]:
     """The key, and how a shell spells it; a random one is told, once, since nobody else knows it."""
-    from lpm_kernel.config import SENDABLE
-    from lpm_kernel.errors import ConfigError
+    from lpm_kernel.config import sendable
     from lpm_kernel.runner.settings import environments
 
-    given = next((s.values[KEY].strip() for s in reversed(environments(place)) if s.values.get(KEY)), "")
-    if not SENDABLE.fullmatch(given):
-        raise ConfigError(f"{KEY} holds a character that no header can carry; copy it once more")
-    if given:
-        return given, f"${KEY}" if os.environ.get(KEY) else f"<{KEY} of .env>"
+    for source in reversed(environments(place)):
+        if given := sendable(KEY, source.values, source.origin):
+            return given, f"${KEY}" if source.values is os.environ else f"<{KEY} of .env>"
     made = secrets.token_urlsafe(24) if asked else ""
     return made, made

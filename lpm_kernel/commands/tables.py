@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -16,12 +15,13 @@ from lpm_kernel.config import Config
 from lpm_kernel.errors import Finding
 from lpm_kernel.files import read_record
 from lpm_kernel.pipeline import STEPS, step_named
-from lpm_kernel.progress import clock, inline, printable, printable_json, say
+from lpm_kernel.progress import clock, human_bytes, inline, printable, printable_json, say
 from lpm_kernel.proof.evaluation import Evaluation, Interval
 from lpm_kernel.runner.preflight import stage_findings
 from lpm_kernel.runner.run import outputs_of
 from lpm_kernel.runner.run_record import latest_status
 from lpm_kernel.runner.state import (
+    StepState,
     awaited_inputs,
     chain_states,
     forced_from,
@@ -58,7 +58,7 @@ def show_status(workspace: Workspace, configs: Mapping[str, Config], as_json: bo
     for name, found in states.items():
         note = latest.of(name)
         state: str = "done" if found.name == "given" else "stale" if name in awaited else found.name
-        reason = f"{', '.join(awaited[name])} will be made again" if name in awaited else found.reason
+        reason = _reason(found, awaited.get(name))
         if note and note.state in ("running", "failed") and state != "done":
             state = note.state
         started_at, seconds = (note.started_at, note.seconds) if note else (None, None)
@@ -96,7 +96,7 @@ def show_plan(
     rows = []
     awaited = awaited_inputs(states)
     for name, found in states.items():
-        reason = f"{', '.join(awaited[name])} will be made again" if name in awaited else found.reason
+        reason = _reason(found, awaited.get(name))
         action = "run" if found.must_run else "run if changed" if name in awaited else "skip"
         rows.append({"name": name, "action": action, "reason": reason})
     to_run = [name for name, found in states.items() if found.must_run]
@@ -178,7 +178,7 @@ def show_versions(workspace: Workspace, as_json: bool) -> None:
     table.add_row(_mark(served == versions.SFT), versions.SFT, "the model that DPO starts from")
     for row in rows:
         measured = (_number(row["win_rate"]), _number(row["fact_recall"]))
-        sizes = (decimal(row["bytes"]), decimal(row["freed_bytes"]))
+        sizes = (human_bytes(row["bytes"]), human_bytes(row["freed_bytes"]))
         table.add_row(_mark(row["current"]), row["name"], row["promoted_at"], *measured, *sizes)
     _print_root(workspace)
     _console().print(table)
@@ -199,6 +199,10 @@ def _show_measures(evaluation: Evaluation, before: str, after: str) -> None:
 
 def _show_paths(evaluation: Path, report: Path | None) -> None:
     _print_plain(f"evaluation {evaluation}\nreport     {report}")
+
+
+def _reason(found: StepState, awaited: Sequence[str] | None) -> str:
+    return f"{', '.join(awaited)} will be made again" if awaited else found.reason
 
 
 def _mark(current: bool) -> str:

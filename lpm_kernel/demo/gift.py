@@ -38,7 +38,7 @@ def is_complete(workspace: Workspace) -> bool:
 def holds_an_owner(workspace: Workspace) -> bool:
     """Whether data or a model is there that the demo neither gave nor made; an edited bio of the demo's is none."""
     given = _given(workspace)
-    models = (workspace.root / "L2/base_models").glob("*/**/*")
+    models = workspace.base_models_path.glob("*/**/*")
     sources = [path for path in (workspace.find("merged.json"), *models) if path and path.is_file()]
     if not all(_fits(workspace, path, given) for path in sources):
         return True
@@ -62,7 +62,7 @@ def begin(workspace: Workspace) -> None:
 def give(workspace: Workspace, config: ItemConfig, seed: int) -> None:
     """Write what is missing of the demo's owner, data and base model; needs the lock."""
     places = _places(workspace)
-    workspace.refuse_link(places["base_model_path"].parent)
+    workspace.refuse_link(workspace.base_models_path)
     with building(places) as drafts:
         write_demo(**drafts, config=config, seed=seed)
         new = {role: draft for role, draft in drafts.items() if not places[role].exists()}

@@ -7,7 +7,7 @@ from typing import Any
 import tomlkit
 
 from lpm_kernel.demo import gift
-from lpm_kernel.errors import MissingInputError, UsageError
+from lpm_kernel.errors import MissingInputError
 from lpm_kernel.progress import say
 from lpm_kernel.runner.settings import edited, resolve_all, vouch
 from lpm_kernel.runner.use import USABLE, use
@@ -78,9 +78,3 @@ def lacking(workspace: Workspace, sources: Mapping[str, Path]) -> list[str]:
 
 def _all(path: Path) -> set[Path]:
     return {path, *files_of(path).values()}
-
-
-def refuse_a_secret(url: str) -> None:
-    """Raise UsageError for a URL with a user or password in it: the settings file is no place for them."""
-    if "@" in url:
-        raise UsageError("the judge's URL holds a user or password; put OPENAI_BASE_URL=... into .env instead")

@@ -12,6 +12,7 @@ from pathlib import Path
 from lpm_kernel.config import Config
 from lpm_kernel.errors import Finding, LpmError, MissingInputError, OutputError, UsageError
 from lpm_kernel.pipeline import STEPS, step_named
+from lpm_kernel.progress import human_bytes
 from lpm_kernel.runner.settings import documented_bio
 from lpm_kernel.runner.state import CURES, StepState, chain_states, missing_inputs, refuse_when_undecided
 from lpm_kernel.workspace.places import Workspace
@@ -56,7 +57,7 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
     yield Finding("privacy", told, not exposed, f"chmod -R go= {shlex.quote(str(workspace.root))}")
     free = shutil.disk_usage(place).free
     cure = "free at least three times the size of your model"
-    yield Finding("disk", f"{free / 1024**3:.0f} GiB free", free >= LEAST_FREE_BYTES, cure)
+    yield Finding("disk", f"{human_bytes(free)} free", free >= LEAST_FREE_BYTES, cure)
 
 
 def _exposed(root: Path) -> int:

@@ -12,7 +12,7 @@ GIT_TIMEOUT_S = 5.0
 
 
 @cache
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Name -> version, of what is installed; `commit` where the program runs in a checkout."""
     found = {}
     for name in LIBRARIES:

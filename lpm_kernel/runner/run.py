@@ -13,7 +13,7 @@ from lpm_kernel.errors import LpmError, MissingInputError, translated
 from lpm_kernel.pipeline import STEPS, Step, maker_of, step_named
 from lpm_kernel.progress import clock, say
 from lpm_kernel.runner.preflight import refuse_when_blocked
-from lpm_kernel.runner.provenance import versions
+from lpm_kernel.runner.provenance import library_versions
 from lpm_kernel.runner.run_record import RunRecord, recording
 from lpm_kernel.runner.settings import take_documented_bio
 from lpm_kernel.runner.state import (
@@ -106,42 +106,22 @@ def run_step(
 
     `overrides` are paths by role; None leaves out what is only shown.
     """
-    inputs = {role: overrides.get(role) or workspace.find(a) for role, a in step.needs.items()}
-    for role, path in inputs.items():
-        if path is None and role not in step.replaceable:
-            raise MissingInputError(lacking_message(step.needs[role], workspace))
-        if path is not None and not path.exists():
-            raise MissingInputError(f"{path} is not there (given as --{role}); check the path")
-    refuse_changed_inputs(step, workspace, overrides)
+    inputs = _inputs_of(step, workspace, overrides)
     digests = {role: workspace.digest(path) for role, path in inputs.items() if path}
     used = {role: overrides[role] if role in overrides else workspace.find(a) for role, a in step.uses.items()}
     places = {role: overrides.get(role) or workspace.place(a) for role, a in step.makes.items()}
-    is_demo = record.demo
-    extra = {"work_path": workspace.work_path(step.name)} if step.resumes else {}
-    if extra and not is_demo:
-        (extra["work_path"] / OWN_MARK).touch()
-    extra |= {"run_path": record.folder} if step.names_run else {}
+    own = _own_paths(step, workspace, record)
     started = time.monotonic()
     record.note(step.name, "running")
 
     def manifest() -> Manifest:
-        return Manifest(
-            step=step.name,
-            making=uuid.uuid4().hex,
-            config=config.recorded(),
-            flags=tuple(sorted(config.flags)),
-            inputs=digests,
-            seconds=round(time.monotonic() - started, 2),
-            made_at=now(),
-            versions=versions() | _stage_versions(step, config),
-            demo=is_demo,
-            workspace=workspace.identity,
-        )
+        seconds = round(time.monotonic() - started, 2)
+        return _manifest(step, config, digests, seconds, demo=record.demo, identity=workspace.identity)
 
     with building(places) as drafts:
         try:
             with translated(workspace.root):  # before the drafts go, and with them the full disk
-                step.stage.run(config, **inputs, **used, **drafts, **extra)
+                step.stage.run(config, **inputs, **used, **drafts, **own)
         except LpmError:
             if account := _account_alone(step, drafts, places):
                 publish(workspace, account, places, manifest())
@@ -154,6 +134,48 @@ def run_step(
     workspace.hashes.save()
     say(f"  {step.name} took {clock(made.seconds)}")
     gc.collect()
+
+
+def _inputs_of(step: Step, workspace: Workspace, overrides: Mapping[str, Path | None]) -> dict[str, Path | None]:
+    """Role -> path; raises MissingInputError for what is not there, DataError for what is not as it was made."""
+    inputs = {role: overrides.get(role) or workspace.find(a) for role, a in step.needs.items()}
+    for role, path in inputs.items():
+        if path is None and role not in step.replaceable:
+            raise MissingInputError(lacking_message(step.needs[role], workspace))
+        if path is not None and not path.exists():
+            raise MissingInputError(f"{path} is not there (given as --{role}); check the path")
+    refuse_changed_inputs(step, workspace, overrides)
+    return inputs
+
+
+def _own_paths(step: Step, workspace: Workspace, record: RunRecord) -> dict[str, Path]:
+    """Folders of ours that the stage takes: where it goes on after a kill, and where the run is recorded."""
+    paths = {}
+    if step.resumes:
+        paths["work_path"] = workspace.work_path(step.name)
+        if not record.demo:
+            (paths["work_path"] / OWN_MARK).touch()
+    if step.names_run:
+        paths["run_path"] = record.folder
+    return paths
+
+
+def _manifest(
+    step: Step, config: Config, inputs: dict[str, str], seconds: float, *, demo: bool, identity: str
+) -> Manifest:
+    """Of one making, but for its files."""
+    return Manifest(
+        step=step.name,
+        making=uuid.uuid4().hex,
+        config=config.recorded(),
+        flags=tuple(sorted(config.flags)),
+        inputs=inputs,
+        seconds=seconds,
+        made_at=now(),
+        versions=library_versions() | _stage_versions(step, config),
+        demo=demo,
+        workspace=identity,
+    )
 
 
 def _account_alone(step: Step, drafts: Mapping[str, Path], places: Mapping[str, Path]) -> dict[str, Path]:

@@ -168,7 +168,7 @@ class UndecidedError(UsageError):
     def __init__(self, workspace: Workspace) -> None:
         self.names = workspace.base_models()
         super().__init__(
-            f"{workspace.root / 'L2/base_models'} holds {len(self.names)} base models ({', '.join(self.names)}), "
+            f"{workspace.base_models_path} holds {len(self.names)} base models ({', '.join(self.names)}), "
             f'expected one, or a choice: write base_model = "{self.names[0]}" above the tables of '
             f"{workspace.settings_path}, or set LPM_BASE_MODEL={self.names[0]}"
         )

@@ -1,12 +1,11 @@
 """What the owner puts in an artifact's place: looked at first, and from then on not made by a step."""
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lpm_kernel.errors import MissingInputError, UsageError
-from lpm_kernel.files import TEMPORARY, file_sha256, flush, make_folder, read_jsonl, remove
+from lpm_kernel.files import draft_of, file_sha256, flush, make_folder, read_jsonl, remove
 from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.models.adapter import ADAPTER_CONFIG, read_adapter
 from lpm_kernel.models.gguf_header import read_header
@@ -74,7 +73,7 @@ def _is_same(one: Path, other: Path) -> bool:
 def _put(artifact: str, source: Path, place: Path) -> None:
     """Whole or not at all, and what was there under another name."""
     make_folder(place.parent)
-    draft = place.parent / f"{TEMPORARY}{os.getpid()}-{place.name}"
+    draft = draft_of(place)
     remove(draft)
     try:
         for name, file in files_of(source).items():

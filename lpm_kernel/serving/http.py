@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import threading
 import time
 from base64 import b64decode
@@ -13,7 +12,7 @@ from urllib.parse import quote
 
 from pydantic import SecretStr
 
-from lpm_kernel.config import BASIC
+from lpm_kernel.config import BASIC, SENDABLE
 from lpm_kernel.progress import inline
 from lpm_kernel.urls import is_base_url, on_loopback
 
@@ -25,8 +24,6 @@ LONGEST_REPLY_BYTES = 16 * 2**20
 CHUNK_BYTES = 2**16
 REASON_CHARS = 200
 SHORTEST_SECRET_CHARS = 4
-SENDABLE = re.compile(r"[\x20-\x7e]*")
-"""What a header can carry."""
 
 
 class UnansweredError(Exception):

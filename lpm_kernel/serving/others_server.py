@@ -11,13 +11,10 @@ from lpm_kernel.errors import PermissionDeniedError, ServiceError
 from lpm_kernel.files import file_sha256
 from lpm_kernel.progress import inline, say
 from lpm_kernel.serving import listener, probe
-from lpm_kernel.serving.endpoint import ENDPOINT_KEY, Endpoint, ServingConfig
-from lpm_kernel.serving.http import NO_KEY, UnansweredError, fetch_json, root_of
+from lpm_kernel.serving.endpoint import ENDPOINT_KEY, POLL_S, Endpoint, ServingConfig
+from lpm_kernel.serving.http import NO_KEY, UnansweredError
 from lpm_kernel.urls import shown_url
 
-POLL_S = 0.05
-HEALTH_TIMEOUT_S = 2.0
-SMOKE_TIMEOUT_S = 60.0
 GREETING_WAITS_S = (0.5, 1.0, 2.0, 4.0)
 """Waits between the attempts to greet a configured endpoint that is busy."""
 BUSY = frozenset({408, 425, 429, 502, 503, 504})
@@ -98,7 +95,7 @@ def _identify_patiently(base_url: str, config: ServingConfig) -> Endpoint:
 def _identify(base_url: str, config: ServingConfig, engine: str, key: SecretStr) -> Endpoint:
     """Ask which model it serves and let it answer once; raises UnansweredError."""
     model = config.endpoint_model or probe.listed_models(base_url, key)[0]
-    probe.answers_chat(base_url, key, model, SMOKE_TIMEOUT_S)
+    probe.answers_chat(base_url, key, model, probe.SMOKE_TIMEOUT_S)
     slots = _slots(base_url, key) or config.slots
     return Endpoint(base_url, key, model, slots, engine, ours=False, key_name=ENDPOINT_KEY)
 
@@ -115,7 +112,7 @@ def _wait_while_loading(base_url: str, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            fetch_json(f"{root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
+            probe.ask_health(base_url)
         except UnansweredError as error:
             if error.status == 0:
                 raise

@@ -18,11 +18,9 @@ from lpm_kernel.progress import say
 from lpm_kernel.serving import engines, probe
 from lpm_kernel.serving.child import Child, clean_environment
 from lpm_kernel.serving.endpoint import DEATH_NOTICE_S, POLL_S, Endpoint, Health, ServingConfig
-from lpm_kernel.serving.engines.base import Launch, Program
-from lpm_kernel.serving.http import UnansweredError, fetch_json, root_of
+from lpm_kernel.serving.engines.base import KEY_VARIABLE, Launch, Program
+from lpm_kernel.serving.http import UnansweredError
 
-HEALTH_TIMEOUT_S = 2.0
-SMOKE_TIMEOUT_S = 60.0
 PORT_TRIALS = 3
 RESTARTS = 5
 """A server that dies so often while it serves is started again; after that it is given up."""
@@ -59,7 +57,7 @@ def trouble_of(program: Program, gguf_path: Path, log_path: Path) -> str:
     """What one program does wrong when it serves the file and is asked once; empty when it does it right."""
     launch = Launch(gguf_path.resolve(), probe.any_free_port(), slots=2, slot_tokens=128, threads=2)
     key = SecretStr(secrets.token_urlsafe(32))
-    start = _Start(program, launch, key, log_path, SMOKE_TIMEOUT_S, file_sha256(gguf_path))
+    start = _Start(program, launch, key, log_path, probe.SMOKE_TIMEOUT_S, file_sha256(gguf_path))
     child = start.begin()
     try:
         _prove(child, start)
@@ -92,7 +90,7 @@ class _Start:
     def begin(self) -> Child:
         """The process; whether it serves is yet to be seen."""
         key = self.key.get_secret_value()
-        environ = clean_environment({"LLAMA_API_KEY": key} if key else None)
+        environ = clean_environment({KEY_VARIABLE: key} if key else None)
         name = f"the model server ({self.program.engine})"
         return Child(name, self.program.command(self.launch), environ, self.log_path)
 
@@ -232,7 +230,7 @@ def _prove(child: Child, start: _Start) -> int:
     if Path(served).resolve() != start.launch.gguf_path:
         raise _FailedStartError(f"port {start.launch.port} answers for {served!r}, not for {start.launch.gguf_path}")
     try:
-        probe.answers_chat(start.base_url, start.key, served, max(SMOKE_TIMEOUT_S, start.timeout_s))
+        probe.answers_chat(start.base_url, start.key, served, max(probe.SMOKE_TIMEOUT_S, start.timeout_s))
     except UnansweredError as error:
         slow = f"its first answer: {error} (--start-timeout-s); {child.log_end()}"
         raise _FailedStartError(child.trouble(DEATH_NOTICE_S) or slow) from None
@@ -245,7 +243,7 @@ def _wait_until_healthy(child: Child, base_url: str, timeout_s: float) -> None:
         if trouble := child.trouble():
             raise _FailedStartError(trouble)
         try:
-            fetch_json(f"{root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
+            probe.ask_health(base_url)
         except UnansweredError:
             time.sleep(POLL_S)
         else:

@@ -8,6 +8,15 @@ from pydantic import SecretStr
 from lpm_kernel.progress import inline
 from lpm_kernel.serving.http import NO_KEY, UnansweredError, fetch_json, root_of
 
+HEALTH_TIMEOUT_S = 2.0
+SMOKE_TIMEOUT_S = 60.0
+"""For the first answer, which may have to read a model from the disk."""
+
+
+def ask_health(base_url: str) -> None:
+    """Raises UnansweredError until llama.cpp's server is ready: with status 503 while it loads its model."""
+    fetch_json(f"{root_of(base_url)}/health", timeout_s=HEALTH_TIMEOUT_S)
+
 
 def listed_models(base_url: str, api_key: SecretStr) -> list[str]:
     """The ids under /v1/models; raises UnansweredError when that is no OpenAI-style list."""

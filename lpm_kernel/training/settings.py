@@ -7,6 +7,9 @@ from lpm_kernel.models.loading import Precision
 
 RANK = "Rank of the LoRA adapter, on all linear layers; 0 trains all weights and writes a whole model."
 
+LOG = "training_log.json"
+"""Beside what was trained: a list of figures in the order of the updates."""
+
 
 class TrainConfig(Config):
     """How a model is trained; each stage sets its own defaults for rate, rank and batch."""

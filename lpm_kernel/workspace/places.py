@@ -82,7 +82,12 @@ class Workspace:
 
     def base_model_place(self, name: str) -> Path:
         """Where a base model of that name lies."""
-        return self.root / "L2/base_models" / name
+        return self.base_models_path / name
+
+    @property
+    def base_models_path(self) -> Path:
+        """A folder for each base model."""
+        return self.place("base_model").parent
 
     @property
     def base_model(self) -> str:
@@ -97,7 +102,7 @@ class Workspace:
         names = self.base_models()
         if names and self.base_model not in names:
             raise ConfigError(
-                f"base_model = {self.base_model!r} names none of those in {self.root / 'L2/base_models'}"
+                f"base_model = {self.base_model!r} names none of those in {self.base_models_path}"
                 f"{nearest(self.base_model, names)}; there are: {', '.join(names)}"
             )
         return self.base_model_place(self.base_model) if names else None

@@ -6,13 +6,22 @@ is possible and a content without its manifest is not. What stands in our way wi
 the owner's: it is kept under `<name>.kept-<n>`.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from lpm_kernel.errors import OutputError, translated
-from lpm_kernel.files import TEMPORARY, file_sha256, flush, make_folder, remove, write_atomically, write_flushed
+from lpm_kernel.files import (
+    TEMPORARY,
+    draft_of,
+    file_sha256,
+    flush,
+    free_name,
+    make_folder,
+    remove,
+    write_atomically,
+    write_flushed,
+)
 from lpm_kernel.progress import say
 from lpm_kernel.workspace.manifest import MANIFEST, MANIFEST_SUFFIX, Manifest, files_of, manifest_path
 from lpm_kernel.workspace.places import Workspace
@@ -24,7 +33,7 @@ def building(places: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
     drafts = {}
     for role, place in places.items():
         make_folder(place.parent)
-        drafts[role] = place.parent / f"{TEMPORARY}{os.getpid()}-{place.name}"
+        drafts[role] = draft_of(place)
         remove(drafts[role])
     try:
         yield drafts
@@ -76,8 +85,6 @@ def _publish_one(workspace: Workspace, draft: Path, place: Path, manifest: Manif
 
 def set_aside(path: Path) -> Path:
     """Give what is the owner's another name beside its place, and tell which."""
-    number = 1
-    while (kept := path.with_name(f"{path.name}.kept-{number}")).exists():
-        number += 1
+    kept = free_name(path, "kept")
     path.rename(kept)
     return kept

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from lpm_kernel.errors import DataError, UsageError
-from lpm_kernel.files import TEMPORARY, file_sha256, flush, make_folder, read_record, remove, write_atomically
+from lpm_kernel.files import draft_of, file_sha256, flush, make_folder, read_record, remove, write_atomically
 from lpm_kernel.progress import say
 from lpm_kernel.records import Record
 from lpm_kernel.workspace.manifest import files_of, now
@@ -110,7 +110,7 @@ def make_current(workspace: Workspace, name: str, why: Literal["promoted", "roll
 def keep(workspace: Workspace, sources: Mapping[str, Path], making: str, questions: str, demo: bool) -> Version:
     """Keep these artifacts, by the name that each has in the version; needs the lock."""
     name = _fresh_name(workspace)
-    draft = workspace.versions_path / f"{TEMPORARY}{os.getpid()}-{name}"
+    draft = draft_of(version_path(workspace, name))
     make_folder(draft)
     try:
         files = {}

@@ -25,7 +25,7 @@ if __package__ is None:
 from pydantic import Field
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.files import key_of, write_json
+from lpm_kernel.files import key_of
 from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.progress import say
 from lpm_kernel.training.pairs import PairTokens, dataset_of, tokenized
@@ -76,9 +76,8 @@ def run(
     """
     from lpm_kernel.models.folder import weight_shards
     from lpm_kernel.models.loading import check_base, load_tokenizer, quiet_libraries
-    from lpm_kernel.training.callbacks import shown_progress
-    from lpm_kernel.training.checkpoints import binding_of, last_valid
-    from lpm_kernel.training.saving import save_adapter, save_full_model
+    from lpm_kernel.training.checkpoints import binding_of
+    from lpm_kernel.training.course import train
 
     check_base(base_model_path)
     quiet_libraries()
@@ -93,15 +92,8 @@ def run(
         say(f"warning: {unsure} pairs carry a confidence below 1, which this loss does not weigh yet")
     binding = binding_of(config.model_dump(), files=[training_data_path, *weight_shards(base_model_path)])
     trainer = pair_trainer(config, base_model_path, split, tokenizer, work_path, binding)
-    checkpoint = last_valid(work_path, binding)
-    if checkpoint is not None:
-        say(f"DPO continues from {checkpoint.name}")
-    with shown_progress(trainer):
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    adapter_path.mkdir(parents=True, exist_ok=True)
-    write_json(adapter_path / "training_log.json", trainer.state.log_history)
-    save = save_adapter if config.lora_r else save_full_model
-    save(trainer.model, adapter_path, base_model_path)
+    places = {"base_model_path": base_model_path, "adapter_path": adapter_path, "work_path": work_path}
+    train(trainer, "DPO", config, **places, binding=binding)
     say(_summary(trainer.state, config))
 
 

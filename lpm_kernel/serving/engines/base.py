@@ -1,10 +1,14 @@
 """What every engine is: programs found here, and how each is told what to serve."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+KEY_VARIABLE = "LLAMA_API_KEY"
+"""Environment variable from which llama-server reads its API key; on the command line anyone could read it."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,17 @@ class Program:
     path: str
     """How a person knows it: the binary's path, or the package's name."""
     command: Callable[[Launch], list[str]]
-    """The command line; without the API key, which anyone could read there."""
+    """The command line; the API key comes in KEY_VARIABLE."""
 
 
-Find = Callable[[], Sequence[Program]]
-"""The programs of one engine that are here, best first."""
+@dataclass(frozen=True)
+class Engine:
+    """A family of programs: all that the rest of the program needs to know of it."""
+
+    find: Callable[[], Sequence[Program]]
+    """Those that are here, best first."""
+    cure: str
+    """The command that puts one here."""
 
 
 def child_command(module: str, launch: Launch) -> list[str]:
@@ -55,3 +65,8 @@ def child_launch(description: str | None) -> Launch:
     parser.add_argument("--threads", type=int, required=True)
     told = parser.parse_args()
     return Launch(told.model, told.port, told.slots, told.context_tokens // told.slots, told.threads)
+
+
+def child_key() -> str:
+    """The API key, empty for none; read in the child, once."""
+    return os.environ.pop(KEY_VARIABLE, "")

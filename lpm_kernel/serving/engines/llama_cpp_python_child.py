@@ -1,12 +1,10 @@
 """A server for one GGUF on loopback with those routes of llama.cpp's that we use; started by `serve`, never by hand.
 
-One question at a time, its n answers together. The API key comes in the environment (LLAMA_API_KEY, as llama-server
-reads it), never on the command line.
+One question at a time, its n answers together.
 """
 
 import hmac
 import json
-import os
 import select
 import socket
 import sys
@@ -17,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from secrets import randbits
 from typing import TYPE_CHECKING, Any
 
-from lpm_kernel.serving.engines.base import Launch, child_launch
+from lpm_kernel.serving.engines.base import Launch, child_key, child_launch
 
 if TYPE_CHECKING:
     from lpm_kernel.serving.engines.llama_cpp_python_model import Model, Written
@@ -34,8 +32,7 @@ def main() -> None:
     """Serve until SIGTERM; for a model that cannot be loaded, the reason ends the output."""
     from lpm_kernel.serving.engines.llama_cpp_python_model import Model
 
-    key = os.environ.pop("LLAMA_API_KEY", "")
-    launch = child_launch(__doc__)
+    key, launch = child_key(), child_launch(__doc__)
     try:
         server = Server(launch, Model(launch), key)
     except ValueError as error:

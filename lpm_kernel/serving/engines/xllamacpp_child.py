@@ -1,16 +1,12 @@
-"""llama.cpp's own server out of the xllamacpp wheel, as a process of its own; started by `serve`, never by hand.
+"""llama.cpp's own server out of the xllamacpp wheel, as a process of its own; started by `serve`, never by hand."""
 
-The API key comes in the environment (LLAMA_API_KEY, as llama-server reads it), never on the command line.
-"""
-
-import os
 import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from lpm_kernel.serving.engines.base import Launch, child_launch
+from lpm_kernel.serving.engines.base import Launch, child_key, child_launch
 
 
 def main() -> None:
@@ -32,7 +28,7 @@ def _server(launch: Launch) -> Any:
     params.model_alias = {launch.model_id}
     params.hostnames = ["127.0.0.1"]
     params.port = launch.port
-    key = os.environ.pop("LLAMA_API_KEY", "")
+    key = child_key()
     params.api_keys = [key] if key else []
     params.cors_origins = f"http://127.0.0.1:{launch.port}"
     params.n_parallel = launch.slots
