@@ -83,6 +83,15 @@ def test_what_was_the_owners_in_the_demos_workspace_stays(filled: Workspace, lpm
     assert tomllib.loads(text) == {"dpo-train": {"beta": 0.2}, "common": {"user_name": "Mira"}}
 
 
+def test_what_stays_of_the_demo_because_it_is_edited_is_named(filled: Workspace, lpm: Lpm) -> None:  # noqa: F811
+    bio = filled.place("global_bio")
+    bio.write_text(bio.read_text() + "\n## Mine\nA line.\n")
+    done = lpm("init", "--name", "Mira", env={"LPM_WORKSPACE": str(filled.root)})
+    told = f"{bio} is not the demo's to the byte: it stays here, and counts as yours; take it away unless it is"
+    assert told in done.stderr
+    assert ", whole" not in done.stderr
+
+
 def test_bad_input_moves_nothing(filled: Workspace, tmp_path: Path, lpm: Lpm) -> None:  # noqa: F811
     before = contents(filled.root)
     (tmp_path / "mine.json").write_text("{")
