@@ -88,6 +88,16 @@ def test_what_a_run_writes_is_its_owners_alone(workspace: Workspace, limited: Co
     assert set(open_to_others(workspace.root)) == given
 
 
+def test_the_doctor_leaves_out_what_a_folder_keeps_others_from_and_the_checkouts_own_page(workspace: Workspace) -> None:
+    for path in [workspace.root, *workspace.root.rglob("*")]:
+        path.chmod(0o755)
+    (workspace.root / "L2").chmod(0o700)
+    (workspace.root / "README.md").write_text("# The default workspace")
+    (workspace.root / "README.md").chmod(0o644)
+    findings = examine(workspace, resolve_all(workspace))
+    assert next(found.found for found in findings if found.what == "privacy") == "nobody else can read it"
+
+
 def test_the_doctor_tells_what_others_may_read_and_its_cure_cures(workspace: Workspace) -> None:
     def privacy() -> Finding:
         return next(found for found in examine(workspace, resolve_all(workspace)) if found.what == "privacy")

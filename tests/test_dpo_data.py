@@ -1,6 +1,7 @@
 """From prompts to pairs against a real scripted server: the account is exact and nothing is paid for twice."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_jsonl
 from lpm_kernel.judges import pairwise
 from lpm_kernel.judges.reference import ReferenceJudge
 from lpm_kernel.L2 import prepare_data
-from lpm_kernel.L2.dpo.dpo_data import StageConfig, run
+from lpm_kernel.L2.dpo.dpo_data import StageConfig, Tally, _refuse_if_worthless, run
 from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.owner.items import read_items
 from lpm_kernel.records import Evidence, PairsAccount
@@ -184,6 +185,13 @@ def test_an_embedded_judge_of_ties_is_cured_by_its_own_settings(synthesise: Synt
         pytest.raises(DataError, match=r"said tie in 60 of 60.*--judge openai.*--tie-margin"),
     ):
         synthesise(server, judge="embedded", tie_margin=1)
+
+
+def test_a_few_ties_do_not_hide_that_the_model_says_the_same_each_time() -> None:
+    found = Tally(prompts=35, dropped=Counter(identical_answers=34, tie=1))
+    found.signs.update(comparisons=1, tied=1)
+    with pytest.raises(DataError, match=r"says the same each time. Raise --temperature \(now 0\.7\)"):
+        _refuse_if_worthless(found, StageConfig())
 
 
 def test_a_judge_of_the_place_that_gave_a_pair_all_the_same_is_told(

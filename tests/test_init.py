@@ -1,11 +1,16 @@
 """The way from the demo to one's own data loses nothing, whoever walks it twice."""
 
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import BIO, Lpm, owner_items
+from conftest import BIO, ROOT, Lpm, owner_items
 from test_demo import filled, original  # noqa: F401 - fixtures
 
 from lpm_kernel.demo import gift
@@ -77,6 +82,15 @@ def test_what_was_the_owners_in_the_demos_workspace_stays(filled: Workspace, lpm
     assert "# mine" in text
     assert "beta = 0.2 # tried" in text
     assert tomllib.loads(text) == {"dpo-train": {"beta": 0.2}, "common": {"user_name": "Mira"}}
+
+
+def test_what_stays_of_the_demo_because_it_is_edited_is_named(filled: Workspace, lpm: Lpm) -> None:  # noqa: F811
+    bio = filled.place("global_bio")
+    bio.write_text(bio.read_text() + "\n## Mine\nA line.\n")
+    done = lpm("init", "--name", "Mira", env={"LPM_WORKSPACE": str(filled.root)})
+    told = f"{bio} is not the demo's to the byte: it stays here, and counts as yours; take it away unless it is"
+    assert told in done.stderr
+    assert ", whole" not in done.stderr
 
 
 def test_bad_input_moves_nothing(filled: Workspace, tmp_path: Path, lpm: Lpm) -> None:  # noqa: F811
@@ -169,3 +183,66 @@ def test_the_home_of_nobody_is_a_message(lpm: Lpm) -> None:
         assert failed.returncode == 64
         assert "~nobody-here" in failed.stderr
         assert "Traceback" not in failed.stderr
+
+
+class Terminal:
+    """`lpm init` at a terminal, on a workspace that is not there yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "fresh"
+        self._ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "lpm_kernel", "init", "--workspace", str(self.root)]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "500", "XDG_CONFIG_HOME": str(folder / "config")}
+        self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=folder)
+        os.close(theirs)
+        self.shown = ""
+
+    def until(self, text: str) -> None:
+        """Read on until the text stands there; empty: to the end."""
+        before = len(self.shown)
+        while not text or text not in self.shown[before:]:
+            try:
+                chunk = os.read(self._ours, 4096)
+            except OSError:  # Linux: the other side is closed
+                chunk = b""
+            if not chunk:
+                assert not text, self.shown
+                break
+            self.shown += chunk.decode()
+
+    def answer(self, question: str, line: str) -> None:
+        self.until(question)
+        os.write(self._ours, line.encode())
+
+    def end(self) -> int:
+        self.until("")
+        os.close(self._ours)
+        return self.process.wait(60)
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "Ctrl-D"])
+def test_whoever_leaves_at_a_question_leaves_everything_as_it_was(tmp_path: Path, how: str) -> None:
+    terminal = Terminal(tmp_path)
+    terminal.answer("Your name", "Mira\n")
+    if how == "Ctrl-D":
+        terminal.answer("Your SFT data", "\x04")
+    else:
+        terminal.until("Your SFT data")
+        terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 130
+    assert "Traceback" not in terminal.shown
+    assert terminal.shown.rstrip().endswith("stopped at the question; nothing is changed")
+    assert not terminal.root.exists()
+
+
+def test_a_path_that_cannot_be_it_is_asked_for_again_and_may_stand_in_quotes(tmp_path: Path) -> None:
+    (tmp_path / "my data.json").write_text(json.dumps(owner_items()))
+    terminal = Terminal(tmp_path)
+    terminal.answer("Your name", "Mira\n")
+    terminal.answer("Your SFT data", "nowhere.json\n")
+    terminal.answer("nowhere.json is not there", "'my data.json'\n")
+    for question in ("Your bio", "Your SFT model", "The base model", "Who judges"):
+        terminal.answer(question, "\n")
+    assert terminal.end() == 0, terminal.shown
+    assert terminal.shown.count("Your name") == 1
+    assert json.loads((terminal.root / "L2/data/merged.json").read_text()) == owner_items()

@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _end(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
         _end(STOPPED, 130)
+    except typer.Abort:  # Ctrl-C or Ctrl-D at a question, which comes before anything is done
+        _end("\nstopped at the question; nothing is changed", 130)
     except BrokenPipeError:
         _end("", 141)
     except Exception as error:

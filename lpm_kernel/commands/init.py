@@ -75,7 +75,6 @@ def init(
 
 def _ask(place: "Workspace", sources: dict[str, Path], settings: dict[str, str]) -> None:
     """What was not given, a question each; an empty answer leaves it as it is."""
-    from lpm_kernel.files import expanded
     from lpm_kernel.judges import JUDGES
     from lpm_kernel.runner.init import lacking
 
@@ -88,14 +87,31 @@ def _ask(place: "Workspace", sources: dict[str, Path], settings: dict[str, str])
     }
     for artifact, question in questions.items():
         has_model = artifact == "base_model" and "merged_model" in sources
-        if artifact in lacking(place, sources) and not has_model and (path := _answer(question)):
-            sources[artifact] = expanded(path).absolute()
+        if artifact in lacking(place, sources) and not has_model and (path := _path(artifact, question)):
+            sources[artifact] = path
     if not settings["judge"]:
         told = "; ".join(f"{kind}: {family.about}" for kind, family in JUDGES.items())
         settings["judge"] = _answer(f"Who judges ({told})", REFERENCE)
     if settings["judge"] != REFERENCE and not settings["judge_base_url"]:
         settings["judge_base_url"] = _answer("The judge's endpoint (empty: OPENAI_BASE_URL, else api.openai.com)")
         settings["judge_model"] = settings["judge_model"] or _answer("The judge's model (empty: the standard one)")
+
+
+def _path(artifact: str, question: str) -> Path | None:
+    """Asked until it can be the artifact, or nothing is answered; quotes around it are those of a shell."""
+    from lpm_kernel.errors import LpmError
+    from lpm_kernel.progress import say
+    from lpm_kernel.runner.use import USABLE
+
+    while answer := _answer(question):
+        path = expanded(answer.strip("'\"")).absolute()
+        try:
+            USABLE[artifact](path)
+        except LpmError as error:
+            say(f"error: {error}")
+        else:
+            return path
+    return None
 
 
 def _answer(question: str, default: str = "") -> str:

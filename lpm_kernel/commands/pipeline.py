@@ -41,7 +41,7 @@ def pipeline(
     configs = resolve_all(place, preset=preset or ("demo" if demo else ""), assignments=settings or ())
     last = until or STEPS[-1].name
     if is_demo(place) and not demo:
-        say(f"{place.root} holds the demo; for your own model take it away first: lpm clean")
+        say(f"{place.root} holds the demo; to go to your own data: lpm init, which sets the demo aside")
     if dry_run:
         tables.show_plan(place, configs, until=last, start=start or None, filled=demo, as_json=as_json)
         return

@@ -50,10 +50,19 @@ def set_up(workspace: Workspace, sources: Mapping[str, Path], settings: Mapping[
     with lock(workspace):
         below = gift.move_away(workspace)
         if below:
-            say(f"the demo is in {below} now, whole: lpm pipeline --demo goes on there, lpm clean takes it away")
+            _tell_of_the_demo(workspace, below, sources)
         for artifact, source in sources.items():
             use(workspace, artifact, source)
         _write_settings(workspace, settings)
+
+
+def _tell_of_the_demo(workspace: Workspace, below: Path, sources: Mapping[str, Path]) -> None:
+    """Where it is, and what stays of what a step would start from: pairs of the demo are not to train an owner's."""
+    found = {name: path for name in USABLE if (path := workspace.find(name))}
+    whole = "" if found else ", whole"
+    say(f"the demo is in {below} now{whole}: lpm pipeline --demo goes on there, lpm clean takes it away")
+    for path in (path for name, path in found.items() if name not in sources):
+        say(f"{path} is not the demo's to the byte: it stays here, and counts as yours; take it away unless it is")
 
 
 def _write_settings(workspace: Workspace, settings: Mapping[str, str]) -> None:

@@ -19,6 +19,8 @@ from lpm_kernel.workspace.places import Workspace
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "gguf", "openai", "sacrebleu")
 LEAST_FREE_BYTES = 2 * 1024**3
+PAGE = "README.md"
+"""The checkout's own page in the default workspace; nothing of the owner's."""
 OTHERS_MAY_ENTER, OTHERS_MAY_READ = stat.S_IXGRP | stat.S_IXOTH, stat.S_IRGRP | stat.S_IROTH
 
 
@@ -61,11 +63,19 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _exposed(root: Path) -> int:
-    """Files that group or others may read, unless the root keeps them out; what older versions or the owner wrote."""
-    if not root.is_dir() or not root.stat().st_mode & OTHERS_MAY_ENTER:
+    """Files that group or others may read, and no folder keeps them from; what older versions or the owner wrote."""
+
+    def open_to(path: Path, bits: int) -> bool:
+        return bool(path.lstat().st_mode & bits)
+
+    if not root.is_dir() or not open_to(root, OTHERS_MAY_ENTER):
         return 0
-    files = (path.lstat().st_mode for path in root.rglob("*"))
-    return sum(stat.S_ISREG(mode) and bool(mode & OTHERS_MAY_READ) for mode in files)
+    count = 0
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if open_to(Path(folder, name), OTHERS_MAY_ENTER)]
+        files = {Path(folder, name) for name in names} - {root / PAGE}
+        count += sum(stat.S_ISREG(file.lstat().st_mode) and open_to(file, OTHERS_MAY_READ) for file in files)
+    return count
 
 
 def _data(workspace: Workspace, states: Mapping[str, StepState]) -> Iterator[Finding]:

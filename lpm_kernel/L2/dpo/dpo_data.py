@@ -254,20 +254,20 @@ def _refuse_if_worthless(found: Tally, config: StageConfig) -> None:
     manner = manner_of(found.signs)
     fault = vice(manner, judges.cure(config))
     if not found.pairs:
-        raise DataError(f"no prompt gave a pair ({found.sentence}): {fault or _never_compared(found, config)}")
+        raise DataError(f"no prompt gave a pair ({found.sentence}): {_why_no_pair(found, fault, config)}")
     if fault and manner.comparisons >= ENOUGH_COMPARISONS:
         say(f"warning: {fault}")
 
 
-def _never_compared(found: Tally, config: StageConfig) -> str:
-    """What kept most prompts from a judge's verdict, with the next move."""
+def _why_no_pair(found: Tally, fault: str | None, config: StageConfig) -> str:
+    """What kept most prompts from a judge's verdict, or else what is wrong with the judge, with the next move."""
     faults = {
         "identical_answers": f"the model says the same each time. Raise --temperature (now {config.temperature:g})",
         "cut_or_empty_answers": f"the answers are cut or empty. Raise --max-tokens (now {config.max_tokens})",
         "refused_by_server": "the server refuses the prompts. Serve the model with a larger context",
     }
     most = next(iter(found.dropped.most_common(1)), ("", 0))[0]
-    return faults.get(most, "Raise --temperature or --answers for more different answers")
+    return faults.get(most) or fault or "Raise --temperature or --answers for more different answers"
 
 
 if __name__ == "__main__":
