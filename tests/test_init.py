@@ -1,7 +1,10 @@
 """The way from the demo to one's own data loses nothing, whoever walks it twice."""
 
 import json
+import os
+import shutil
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,8 @@ from lpm_kernel.files import file_sha256
 from lpm_kernel.runner.init import found_in
 from lpm_kernel.runner.settings import fill_with_demo, resolve_all
 from lpm_kernel.runner.state import chain_states
+from lpm_kernel.workspace import versions
+from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.places import Workspace
 
 
@@ -65,6 +70,39 @@ def test_the_demo_goes_on_where_it_was_set_aside(filled: Workspace, lpm: Lpm) ->
     fill_with_demo(below)
     assert chain_states(below, resolve_all(below, preset="demo"), "prepare")["prepare"].name == "done"
     assert gift.is_all_demo(below)
+
+
+def test_a_move_that_was_killed_anywhere_is_gone_on_with(
+    original: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    rename, calls, left = os.rename, 0, 0
+
+    def dying(*paths: Path) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KilledError
+        rename(*paths)
+
+    while not left:
+        calls = left = calls + 1
+        place = Workspace(tmp_path / str(calls))
+        shutil.copytree(original, place.root)
+        versions.keep(place, {"lpm.gguf": place.place("prompts")}, "making", "questions", demo=True)
+        versions.make_current(place, "v1", "promoted")
+        demo = contents(place.root)
+        with monkeypatch.context() as patch, suppress(KilledError), lock(place):
+            patch.setattr(os, "rename", dying)
+            gift.move_away(place)
+        with lock(place):
+            gift.move_away(place)
+        assert contents(place.root) == {f"demo/{name}": sha256 for name, sha256 in demo.items()}
+    assert calls > 20
 
 
 def test_what_was_the_owners_in_the_demos_workspace_stays(filled: Workspace, lpm: Lpm) -> None:  # noqa: F811
