@@ -81,3 +81,10 @@ def test_bytes_are_told_in_units() -> None:
     assert [human_bytes(n) for n in (0, 1023, 98304, 3 * 2**20, 1_546_188_226)] == [
         *("0 bytes", "1023 bytes", "96 KiB", "3 MiB", "1.4 GiB")
     ]
+
+
+def test_a_copy_that_fills_a_disk_names_the_disk_that_is_full_and_not_the_one_it_reads() -> None:
+    known = from_system(OSError(errno.ENOSPC, "No space left on device", "/read/here", None, "/written/there"))
+    assert isinstance(known, DiskError)
+    assert "/written/there" in str(known)
+    assert "/read/here" not in str(known)

@@ -126,6 +126,18 @@ def test_bad_input_moves_nothing(filled: Workspace, tmp_path: Path, lpm: Lpm) ->
         assert contents(filled.root) == before
 
 
+def test_the_demos_own_files_are_no_owners_and_are_not_moved_from_under_the_command(
+    filled: Workspace,  # noqa: F811
+    lpm: Lpm,
+) -> None:
+    before = contents(filled.root)
+    for given in (["--data", filled.place("merged.json")], [filled.root], ["--base-model", filled.find("base_model")]):
+        failed = lpm("init", "--name", "Mira", *given, "--workspace", filled.root)
+        assert failed.returncode == 64, failed.stderr
+        assert "belongs to the demo" in failed.stderr
+        assert contents(filled.root) == before
+
+
 def test_the_same_command_twice_changes_nothing_more(workspace: Workspace, tmp_path: Path, lpm: Lpm) -> None:
     (tmp_path / "me.md").write_text("## Me\nAnother.")
     found = []
