@@ -17,6 +17,7 @@ from lpm_kernel.runner.use import use
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.manifest import manifest_path
 from lpm_kernel.workspace.places import IDENTITY, Workspace
+from lpm_kernel.workspace.publish import building, publish
 
 PAIR = {"prompt": {"system": "s", "user": "u"}, "chosen": "yes", "rejected": "no"}
 
@@ -94,7 +95,7 @@ def test_an_sft_model_stays_when_what_it_was_made_of_is_gone(merged: Workspace) 
 def test_an_sft_model_from_another_workspace_is_the_owners(merged: Workspace) -> None:
     manifest = manifest_path(merged.place("merged_model"))
     told = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps(told | {"workspace": "another", "inputs": {}}))
+    manifest.write_text(json.dumps(told | {"workspace": "another", "inputs": {}, "seal": ""}))
     assert state(merged, "sft-merge").name == "given"
     manifest.write_text(json.dumps(told | {"workspace": merged.identity, "inputs": {}}))
     assert state(merged, "sft-merge").reason == "base_model changed"
@@ -102,7 +103,7 @@ def test_an_sft_model_from_another_workspace_is_the_owners(merged: Workspace) ->
 
 def test_what_was_made_elsewhere_is_set_aside_and_never_replaced(merged: Workspace) -> None:
     manifest = manifest_path(merged.place("merged_model"))
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"workspace": "another"}))
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"workspace": "another", "seal": ""}))
     make(merged, "n", {"merged_model": '"new"'}, {})
     assert (merged.place("merged_model").with_name("merged_model.kept-1") / "config.json").read_text() == "{}"
 
@@ -115,7 +116,7 @@ def test_a_moved_workspace_stays_itself_and_gets_a_lost_identity_back(workspace:
     assert not workspace.is_foreign(manifest)
     make(workspace, "m", {"prompts": ""}, {})
     path = manifest_path(workspace.place("prompts"))
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"workspace": identity}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"workspace": identity, "seal": ""}))
     moved = Workspace(workspace.root.rename(tmp_path / "moved"))
     (moved.root / IDENTITY).unlink()
     with lock(moved):
@@ -137,3 +138,23 @@ def test_the_command_says_where_it_put_what_it_was_given(workspace: Workspace, t
     assert done.returncode == 0, done.stderr
     assert workspace.place("global_bio").read_text() == "## Me\nÉva.\n"
     assert "global_bio.md.kept-1" in done.stderr
+
+
+@pytest.mark.parametrize("damage", ["zeros", "another digit", "cut"])
+def test_a_damaged_identity_comes_back_from_what_was_made_and_nothing_turns_foreign(
+    workspace: Workspace, damage: str
+) -> None:
+    with lock(workspace), building({"prompts": workspace.place("prompts")}) as drafts:
+        drafts["prompts"].write_text("{}")
+        identity = workspace.identity
+        manifest = MANIFEST.model_copy(update={"workspace": identity})
+        publish(workspace, drafts, {"prompts": workspace.place("prompts")}, manifest)
+    path = workspace.root / IDENTITY
+    text = path.read_text()
+    other = text.replace(text[0], "1" if text[0] == "0" else "0", 1)
+    path.write_text({"zeros": "\0" * len(text), "another digit": other, "cut": text[:20]}[damage])
+    with lock(workspace):
+        assert workspace.identity == identity
+        assert workspace.is_ours(workspace.place("prompts"))
+    path.write_text(f"{identity}\n")  # as an earlier version wrote it
+    assert workspace.identity == identity

@@ -115,7 +115,7 @@ def move_away(workspace: Workspace) -> Path | None:
     below = Workspace(workspace.root / BELOW)
     if below.root.exists() and ((below.root / GIFT).exists() or below.identity != workspace.identity):
         say(f"what was in {below.root} is kept as {set_aside(below.root)}")
-    write_atomically(below.root / IDENTITY, workspace.identity)
+    below.be(workspace.identity)
     moved = [*belongings(workspace), workspace.root / GIFT]
     for path in moved:
         target = below.root / path.relative_to(workspace.root)
