@@ -94,7 +94,7 @@ def test_an_sft_model_stays_when_what_it_was_made_of_is_gone(merged: Workspace) 
 
 def test_an_sft_model_from_another_workspace_is_the_owners(merged: Workspace) -> None:
     manifest = manifest_path(merged.place("merged_model"))
-    told = json.loads(manifest.read_text())
+    told = json.loads(manifest.read_text()) | {"seal": ""}
     manifest.write_text(json.dumps(told | {"workspace": "another", "inputs": {}, "seal": ""}))
     assert state(merged, "sft-merge").name == "given"
     manifest.write_text(json.dumps(told | {"workspace": merged.identity, "inputs": {}}))
