@@ -180,7 +180,7 @@ def from_system(error: BaseException, place: Path | None = None) -> LpmError | N
     if number not in OS_ERRORS:
         return None
     kind, cure = OS_ERRORS[number]
-    named = getattr(error, "filename", None)
+    named = (kind is DiskError and getattr(error, "filename2", None)) or getattr(error, "filename", None)
     path = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else place
     where = f": {path}" if path and kind is not MemoryShortError else ""
     room = f" ({_free(path)} free there)" if path and kind is DiskError else ""

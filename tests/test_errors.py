@@ -74,3 +74,10 @@ def test_a_full_database_is_a_full_disk(tmp_path: Path) -> None:
         connection.execute("PRAGMA max_page_count = 2")
         with pytest.raises(DiskError, match=r"full: .*x\.sqlite .*free space"), translated(tmp_path / "x.sqlite"):
             connection.executescript("CREATE TABLE t (a); CREATE TABLE u (a); CREATE TABLE v (a)")
+
+
+def test_a_copy_that_fills_a_disk_names_the_disk_that_is_full_and_not_the_one_it_reads() -> None:
+    known = from_system(OSError(errno.ENOSPC, "No space left on device", "/read/here", None, "/written/there"))
+    assert isinstance(known, DiskError)
+    assert "/written/there" in str(known)
+    assert "/read/here" not in str(known)

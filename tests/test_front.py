@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -270,6 +270,24 @@ def test_a_stream_goes_on_piece_by_piece_and_ends_with_its_reader() -> None:
         reply.close()
         connection.close()
         assert _Dripping.left.wait(5)
+    server.shutdown()
+    server.server_close()
+
+
+def test_who_sends_without_end_while_an_answer_is_written_is_cut_off() -> None:
+    server = HTTPServer(("127.0.0.1", 0), _Dripping)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with (
+        door_before(f"http://127.0.0.1:{server.server_port}/v1") as port,
+        socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
+    ):
+        lines = (f"{CHAT} HTTP/1.1", "Host: localhost", JSON, f"Content-Length: {len(BODY)}", "", BODY)
+        connection.sendall("\r\n".join(lines).encode())
+        sent = 0
+        with suppress(OSError):
+            while sent < 8 * LONGEST_BODY_BYTES:
+                sent += connection.send(b"x" * 2**16)
+        assert sent < 4 * LONGEST_BODY_BYTES
     server.shutdown()
     server.server_close()
 

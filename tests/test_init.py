@@ -3,10 +3,12 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from lpm_kernel.runner import settings
 from lpm_kernel.runner.init import found_in, set_up
 from lpm_kernel.runner.settings import fill_with_demo, resolve_all
 from lpm_kernel.runner.state import chain_states
+from lpm_kernel.workspace import versions
+from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.places import Workspace
 
 
@@ -73,6 +77,39 @@ def test_the_demo_goes_on_where_it_was_set_aside(filled: Workspace, lpm: Lpm) ->
     assert gift.is_all_demo(below)
 
 
+def test_a_move_that_was_killed_anywhere_is_gone_on_with(
+    original: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    rename, calls, left = os.rename, 0, 0
+
+    def dying(*paths: Path) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KilledError
+        rename(*paths)
+
+    while not left:
+        calls = left = calls + 1
+        place = Workspace(tmp_path / str(calls))
+        shutil.copytree(original, place.root)
+        versions.keep(place, {"lpm.gguf": place.place("prompts")}, "making", "questions", demo=True)
+        versions.make_current(place, "v1", "promoted")
+        demo = contents(place.root)
+        with monkeypatch.context() as patch, suppress(KilledError), lock(place):
+            patch.setattr(os, "rename", dying)
+            gift.move_away(place)
+        with lock(place):
+            gift.move_away(place)
+        assert contents(place.root) == {f"demo/{name}": sha256 for name, sha256 in demo.items()}
+    assert calls > 20
+
+
 def test_what_was_the_owners_in_the_demos_workspace_stays(filled: Workspace, lpm: Lpm) -> None:  # noqa: F811
     filled.place("global_bio").write_text(BIO)
     filled.settings_path.write_text('# mine\npreset = "demo"\n\n[dpo-train]\nbeta = 0.2 # tried\n')
@@ -100,6 +137,18 @@ def test_bad_input_moves_nothing(filled: Workspace, tmp_path: Path, lpm: Lpm) ->
     for wrong in (["--data", "mine.json"], ["--bio", "nowhere.md"], ["--judge", "nobody"], ["--sft-model", "."]):
         failed = lpm("init", "--bio", "me.md", *wrong, env={"LPM_WORKSPACE": str(filled.root)})
         assert failed.returncode in (64, 65, 66), failed.stderr
+        assert contents(filled.root) == before
+
+
+def test_the_demos_own_files_are_no_owners_and_are_not_moved_from_under_the_command(
+    filled: Workspace,  # noqa: F811
+    lpm: Lpm,
+) -> None:
+    before = contents(filled.root)
+    for given in (["--data", filled.place("merged.json")], [filled.root], ["--base-model", filled.find("base_model")]):
+        failed = lpm("init", "--name", "Mira", *given, "--workspace", filled.root)
+        assert failed.returncode == 64, failed.stderr
+        assert "belongs to the demo" in failed.stderr
         assert contents(filled.root) == before
 
 

@@ -102,6 +102,16 @@ def test_the_demo_writes_no_base_model_through_a_link(workspace: Workspace, outs
     assert everything(outside) == {"mine.txt": MINE}
 
 
+@pytest.mark.parametrize("named", ["path", "link", "loop", "\0"])
+def test_the_latest_run_is_none_that_lies_outside(named: str, workspace: Workspace, outside: Path) -> None:
+    (outside / "status.json").write_text(MINE)
+    put_link(workspace, "runs/link", outside)
+    put_link(workspace, "runs/loop", "loop")
+    (workspace.runs_path / "latest").write_text(str(outside) if named == "path" else named)
+    assert latest_status(workspace).run is None
+    assert set(everything(outside)) == {"mine.txt", "status.json"}
+
+
 @pytest.mark.parametrize("name", ["runs/latest", "runs/hashes.json", "demo.json", ITEMS_MANIFEST])
 def test_a_pipe_in_the_place_of_a_record_is_no_record_and_nobody_waits_on_it(name: str, workspace: Workspace) -> None:
     path = workspace.root / name

@@ -17,6 +17,7 @@ from lpm_kernel.runner.use import use
 from lpm_kernel.workspace.lock import lock
 from lpm_kernel.workspace.manifest import Manifest, manifest_path
 from lpm_kernel.workspace.places import IDENTITY, Workspace
+from lpm_kernel.workspace.publish import building, publish
 
 PAIR = {"prompt": {"system": "s", "user": "u"}, "chosen": "yes", "rejected": "no"}
 
@@ -139,3 +140,23 @@ def test_the_command_says_where_it_put_what_it_was_given(workspace: Workspace, t
     assert done.returncode == 0, done.stderr
     assert workspace.place("global_bio").read_text() == "## Me\nÉva.\n"
     assert "global_bio.md.kept-1" in done.stderr
+
+
+@pytest.mark.parametrize("damage", ["zeros", "another digit", "cut"])
+def test_a_damaged_identity_comes_back_from_what_was_made_and_nothing_turns_foreign(
+    workspace: Workspace, damage: str
+) -> None:
+    with lock(workspace), building({"prompts": workspace.place("prompts")}) as drafts:
+        drafts["prompts"].write_text("{}")
+        identity = workspace.identity
+        manifest = MANIFEST.model_copy(update={"workspace": identity})
+        publish(workspace, drafts, {"prompts": workspace.place("prompts")}, manifest)
+    path = workspace.root / IDENTITY
+    text = path.read_text()
+    other = text.replace(text[0], "1" if text[0] == "0" else "0", 1)
+    path.write_text({"zeros": "\0" * len(text), "another digit": other, "cut": text[:20]}[damage])
+    with lock(workspace):
+        assert workspace.identity == identity
+        assert workspace.is_ours(workspace.place("prompts"))
+    path.write_text(f"{identity}\n")  # as an earlier version wrote it
+    assert workspace.identity == identity

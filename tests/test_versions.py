@@ -189,3 +189,32 @@ def test_a_version_whose_record_names_no_model_is_not_served(two: Workspace) -> 
     path.write_text(json.dumps(json.loads(path.read_text()) | {"files": {}}))
     with pytest.raises(DataError, match="not what was promoted"):
         current_gguf(two)
+
+
+@pytest.mark.parametrize("name", [versions.RECORD, versions.EVALUATION])
+@pytest.mark.parametrize("damage", ["rubbish", "folder", "gone"])
+def test_one_damaged_version_hides_no_other(two: Workspace, name: str, damage: str, lpm: Lpm) -> None:
+    path = versions.version_path(two, "v1") / name
+    path.unlink()
+    if damage == "rubbish":
+        path.write_text("{")
+    elif damage == "folder":
+        path.mkdir()
+    done = lpm("versions", "--json", "--workspace", two.root)
+    assert done.returncode == 0, done.stderr
+    told = {version["name"]: version["win_rate"] for version in json.loads(done.stdout)["versions"]}
+    assert told["v2"] == GAIN.win_rate.rate
+    assert told.get("v1") is None
+    assert lpm("versions", "--workspace", two.root).returncode == 0
+
+
+def test_a_foreign_version_steers_no_terminal_and_one_of_another_name_is_none(two: Workspace, lpm: Lpm) -> None:
+    path = versions.version_path(two, "v1") / versions.RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"promoted_at": "\x1b[31m[/x]"}))
+    path = versions.version_path(two, "v2")
+    mine = path.rename(path.with_name("vmine")) / versions.RECORD
+    mine.write_text(json.dumps(json.loads(mine.read_text()) | {"name": "vmine"}))
+    done = lpm("versions", "--workspace", two.root)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    assert "vmine" not in done.stdout

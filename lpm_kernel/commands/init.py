@@ -100,6 +100,7 @@ def _ask(place: "Workspace", sources: dict[str, Path], settings: dict[str, str])
 def _path(artifact: str, question: str) -> Path | None:
     """Asked until it can be the artifact, or nothing is answered; quotes around it are those of a shell."""
     from lpm_kernel.errors import LpmError
+    from lpm_kernel.files import expanded
     from lpm_kernel.progress import say
     from lpm_kernel.runner.use import USABLE
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lpm_kernel.config import Config
-from lpm_kernel.errors import Finding
+from lpm_kernel.errors import DataError, Finding, MissingInputError
 from lpm_kernel.files import read_record
 from lpm_kernel.pipeline import STEPS, step_named
 from lpm_kernel.progress import clock, human_bytes, inline, printable, printable_json, say
@@ -158,14 +158,14 @@ def show_versions(workspace: Workspace, as_json: bool) -> None:
     for version in versions.all_versions(workspace):
         place = versions.version_path(workspace, version.name)
         size, own = versions.bytes_of(workspace, version)
-        evaluation = read_record(place / versions.EVALUATION, Evaluation)
+        evaluation = _evaluation_of(place)
         rows.append(
             {
                 "name": version.name,
                 "current": version.name == served,
                 "promoted_at": version.promoted_at,
-                "win_rate": evaluation.win_rate.rate,
-                "fact_recall": evaluation.fact_recall.after,
+                "win_rate": evaluation and evaluation.win_rate.rate,
+                "fact_recall": evaluation and evaluation.fact_recall.after,
                 "bytes": size,
                 "freed_bytes": own,
                 "path": str(place),
@@ -179,10 +179,20 @@ def show_versions(workspace: Workspace, as_json: bool) -> None:
     for row in rows:
         measured = (_number(row["win_rate"]), _number(row["fact_recall"]))
         sizes = (human_bytes(row["bytes"]), human_bytes(row["freed_bytes"]))
-        table.add_row(_mark(row["current"]), row["name"], row["promoted_at"], *measured, *sizes)
+        table.add_row(_mark(row["current"]), row["name"], _cell(row["promoted_at"]), *measured, *sizes)
     _print_root(workspace)
     _console().print(table)
     _console().print(f"lpm serve serves {served}; lpm rollback VERSION serves another, lpm compare A B judges two")
+
+
+def _evaluation_of(version_path: Path) -> Evaluation | None:
+    """What promoted a version; None, and told, when the record is damaged or gone."""
+    path = version_path / versions.EVALUATION
+    try:
+        return read_record(path, Evaluation)
+    except (DataError, MissingInputError):
+        say(f"{path} is damaged or gone, so what {version_path.name} won is not known; the model itself is as it is")
+        return None
 
 
 def _show_measures(evaluation: Evaluation, before: str, after: str) -> None:

@@ -17,7 +17,7 @@ from lpm_kernel.pipeline import STEPS
 from lpm_kernel.progress import say
 from lpm_kernel.workspace import versions
 from lpm_kernel.workspace.lock import lock
-from lpm_kernel.workspace.manifest import files_of, manifest_path
+from lpm_kernel.workspace.manifest import MANIFEST_SUFFIX, files_of, manifest_path
 from lpm_kernel.workspace.places import IDENTITY, OWN_MARK, Workspace
 from lpm_kernel.workspace.publish import building, set_aside
 from lpm_kernel.workspace.publish import give as put
@@ -25,7 +25,8 @@ from lpm_kernel.workspace.publish import give as put
 GIFT = "demo.json"
 BELOW = "demo"
 """The workspace of the demo inside an owner's."""
-RECORD_FILES = ("config.json", "status.json", "log.txt")
+RECORD_FILES = ("config.json", "log.txt", "status.json")
+"""Of a run, what tells whose it is last: by it a killed removal is gone on with."""
 WORK_FILES = ("journal.sqlite*", "*.log", "checkpoint-*")
 SETTINGS = '# The settings of the demo. `lpm clean` takes the demo away.\npreset = "demo"'
 
@@ -114,7 +115,7 @@ def move_away(workspace: Workspace) -> Path | None:
     below = Workspace(workspace.root / BELOW)
     if below.root.exists() and ((below.root / GIFT).exists() or below.identity != workspace.identity):
         say(f"what was in {below.root} is kept as {set_aside(below.root)}")
-    write_atomically(below.root / IDENTITY, workspace.identity)
+    below.be(workspace.identity)
     moved = [*belongings(workspace), workspace.root / GIFT]
     for path in moved:
         target = below.root / path.relative_to(workspace.root)
@@ -174,18 +175,24 @@ def _unchanged_gifts(workspace: Workspace) -> list[Path]:
 
 
 def _made_by_demo(workspace: Workspace) -> Iterator[Path]:
-    """Artifacts with a fitting manifest of a demo run; of a single file, the manifest beside it too."""
+    """Artifacts with a fitting manifest of a demo run; of a single file, the manifest beside it too.
+
+    A manifest alone is what a killed removal left.
+    """
     artifacts = [workspace.place(artifact) for step in STEPS for artifact in step.makes.values()]
-    for place in (*artifacts, *workspace.comparison_path("*", "*").parent.glob("*/*")):
-        manifest = workspace.manifest(place)
+    compared = workspace.comparison_path("*", "*").parent.glob("*/*")
+    for place in (*artifacts, *(path.with_name(path.name.removesuffix(MANIFEST_SUFFIX)) for path in compared)):
+        manifest, record = workspace.manifest(place), manifest_path(place)
         if manifest and manifest.demo:
             yield place
             if place.is_file():
-                yield manifest_path(place)
+                yield record
+        elif not place.exists() and _object(record).get("demo") is True:
+            yield record
     kept = [version for version in versions.all_versions(workspace) if version.demo]
-    yield from (file for version in kept for file in versions.unchanged(workspace, version))
     if kept and len(kept) == len(versions.all_versions(workspace)):
         yield workspace.current_path
+    yield from (file for version in kept for file in versions.unchanged(workspace, version))
 
 
 def _traces_of_runs(workspace: Workspace) -> Iterator[Path]:

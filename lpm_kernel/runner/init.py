@@ -7,7 +7,7 @@ from typing import Any
 import tomlkit
 
 from lpm_kernel.demo import gift
-from lpm_kernel.errors import MissingInputError
+from lpm_kernel.errors import MissingInputError, UsageError
 from lpm_kernel.progress import say
 from lpm_kernel.runner.settings import edited, resolve_all, vouch
 from lpm_kernel.runner.use import USABLE, use
@@ -43,8 +43,11 @@ def set_up(workspace: Workspace, sources: Mapping[str, Path], settings: Mapping[
     All is looked at before anything is moved. The workspace is the owner's from then on, and its settings count.
     Raises MissingInputError, DataError or UsageError for what is refused.
     """
+    demos = set(gift.belongings(workspace))
     for artifact, source in sources.items():
         USABLE[artifact](source)
+        if not demos.isdisjoint(_all(source)):
+            raise UsageError(f"{source} belongs to the demo, which is set aside; give a file or model of yours")
     vouch(workspace)
     resolve_all(workspace, assignments=[f"common.{k}={v}" for k, v in settings.items()])
     with lock(workspace):

@@ -96,13 +96,15 @@ def recording(workspace: Workspace, configs: Mapping[str, Config], demo: bool) -
 
 
 def latest_status(workspace: Workspace) -> RunStatus:
-    """The latest run's status, empty when there was none; what was running when its process died has failed."""
+    """The latest run's status, empty when there was none here; what was running when its process died has failed."""
     try:
         latest = workspace.runs_path / "latest"
         run = latest.read_text(encoding="utf-8").strip() if latest.is_file() else ""
         path = workspace.runs_path / run / "status.json"
+        if not path.resolve().is_relative_to(workspace.root.resolve()):
+            return RunStatus(run=None)
         status = read_record(path, RunStatus)
-    except (OSError, UnicodeDecodeError, MissingInputError):
+    except (OSError, ValueError, RuntimeError, MissingInputError):  # a NUL in the name, a loop of links
         return RunStatus(run=None)
     except DataError:
         aside = path.with_name(f"{path.name}.damaged")

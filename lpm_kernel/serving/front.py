@@ -304,9 +304,11 @@ class _Visit:
         working.result()
 
     async def _hung_up(self) -> None:
-        """Returns when the visitor closes; what it sends ahead is kept for later."""
-        while data := await self._reader.read(CHUNK_BYTES):
+        """Returns when the visitor closes, or sends too much ahead; what it sends ahead is kept for later."""
+        ahead_bytes = 0
+        while (data := await self._reader.read(CHUNK_BYTES)) and ahead_bytes <= LONGEST_BODY_BYTES:
             self._http.receive_data(data)
+            ahead_bytes += len(data)
 
 
 def _refuse_framing(headers: Iterable[tuple[bytes, bytes]]) -> None:

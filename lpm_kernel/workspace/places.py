@@ -1,5 +1,6 @@
 """Where everything is: artifact name -> path below the one root, every one."""
 
+import re
 import uuid
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from lpm_kernel.config import nearest, toml_layer
 from lpm_kernel.errors import ConfigError, OutputError, UsageError
-from lpm_kernel.files import make_folder, remove, write_atomically
+from lpm_kernel.files import key_of, make_folder, remove, write_atomically
 from lpm_kernel.workspace.manifest import ContentHashes, Manifest, fitting_manifest, misfit
 
 ARTIFACTS: dict[str, tuple[str, ...]] = {
@@ -42,6 +43,7 @@ GIVEN = ("merged.json", "global_bio", "base_model")
 """Artifacts that only the owner gives."""
 SETTINGS = "configs/lpm.toml"
 IDENTITY = ".workspace"
+HEX = re.compile("[0-9a-f]{32}")
 OWN_MARK = ".own"
 """In the work folder of a step: a run on an owner's data worked here, so what lies here is not the demo's alone."""
 MODEL_MARKS = ("config.json", "adapter_config.json")
@@ -206,16 +208,27 @@ class Workspace:
 
     @property
     def identity(self) -> str:
-        """What tells this workspace from every other, also once it was moved; empty before the first run."""
+        """What tells this workspace from every other, also once it was moved; empty when damaged or not there."""
         path = self.root / IDENTITY
-        return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+        words = path.read_text(encoding="utf-8", errors="replace").split() if path.is_file() else []
+        if not words or not HEX.fullmatch(words[0]) or words[1:] not in ([], [_checksum(words[0])]):
+            return ""
+        return words[0]
+
+    def be(self, identity: str) -> None:
+        """Write the identity, with a checksum by which a damaged one is known; early ones have none."""
+        write_atomically(self.root / IDENTITY, f"{identity} {_checksum(identity)}")
 
     def identify(self) -> None:
         """Give the workspace its identity, once; needs the lock. A lost one comes back from what was made first."""
         if not self.identity:
             prompts = self.find("prompts")
             manifest = self.manifest(prompts) if prompts else None
-            write_atomically(self.root / IDENTITY, (manifest and manifest.workspace) or uuid.uuid4().hex)
+            self.be((manifest and manifest.workspace) or uuid.uuid4().hex)
+
+
+def _checksum(identity: str) -> str:
+    return key_of(identity)[:8]
 
 
 def _holds(path: Path, model: bool) -> bool:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from lpm_kernel.errors import DataError, UsageError
+from lpm_kernel.errors import DataError, MissingInputError, UsageError
 from lpm_kernel.files import draft_of, file_sha256, flush, make_folder, read_record, remove, write_atomically
 from lpm_kernel.progress import say
 from lpm_kernel.records import Record
@@ -66,10 +66,10 @@ def all_versions(workspace: Workspace) -> list[Version]:
     for path in workspace.versions_path.glob(f"v*/{RECORD}"):
         try:
             version = read_record(path, Version)
-        except DataError:
+        except (DataError, MissingInputError):
             say(f"{path} is damaged, so {path.parent} counts as no version; its files are as they are")
             continue
-        if version.name == path.parent.name:
+        if version.name == path.parent.name and version.name[1:].isdecimal():
             found.append(version)
     return sorted(found, key=lambda version: int(version.name[1:]))
 
