@@ -19,6 +19,7 @@ from lpm_kernel.serving import client, others_server
 from lpm_kernel.serving.client import ChatClient, Completion, RefusedError
 from lpm_kernel.serving.connect import connect
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
+from lpm_kernel.serving.http import LONGEST_REPLY_BYTES
 
 KEY = "sk-canary-4f1b"
 QUESTION = (Message(role="system", content="You know Ada."), Message(role="user", content="Where does Ada live?"))
@@ -297,3 +298,9 @@ def test_a_refusal_carries_status_and_body_so_that_nobody_reads_our_own_sentence
     assert (error.status, json.loads(error.body)["error"]["message"]) == (413, "too much")
     assert own.base_url in str(error)
     assert own.base_url not in error.body
+
+
+def test_a_reply_without_end_is_cut_off_and_told() -> None:
+    endless = Reply(("x" * (LONGEST_REPLY_BYTES + 1),))
+    with ScriptedServer(lambda _: endless) as own, pytest.raises(ServiceError, match="longer than 16777216 bytes"):
+        ask(own.base_url, timeout_s=20.0)

@@ -72,7 +72,7 @@ def test_what_cannot_be_pairs_is_refused_and_changes_nothing(text: str, edited: 
 
 
 def test_only_what_an_owner_can_have_is_used(workspace: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing that you can give"):
+    with pytest.raises(UsageError, match=r"cannot be given; what can: merged\.json"):
         use(workspace, "evaluation.json", tmp_path)
     with pytest.raises(MissingInputError, match=r"lpm use lpm\.gguf PATH"):
         use(workspace, "lpm.gguf")

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from conftest import Lpm
@@ -81,8 +81,10 @@ def test_a_version_is_all_that_the_model_is_made_of(two: Workspace) -> None:
 
 def test_a_version_takes_no_space_until_the_next_candidate_comes(sft: Workspace) -> None:
     train(sft, "first")
+    assert gguf_of(sft, "v1").samefile(sft.place("dpo_lpm.gguf"))
+    assert gguf_of(sft, "v1").stat().st_mode & 0o777 == 0o400
     size, own = versions.bytes_of(sft, versions.version_named(sft, "v1"))
-    assert own == (versions.version_path(sft, "v1") / "version.json").stat().st_size
+    assert size - own == len("first")
     train(sft, "second")
     assert versions.bytes_of(sft, versions.version_named(sft, "v1")) == (size, size)
 
@@ -184,10 +186,19 @@ def test_a_folder_that_is_no_version_is_left_alone(two: Workspace) -> None:
     assert versions.current(two) == "v4"
 
 
-def test_a_version_whose_record_names_no_model_is_not_served(two: Workspace) -> None:
+@pytest.mark.parametrize("fields", [{"files": {}}, {"name": "v1"}, {"promoted_at": "2020"}])
+def test_a_version_whose_record_was_changed_is_no_version_and_the_one_before_is_served(
+    two: Workspace, fields: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     path = versions.version_path(two, "v2") / versions.RECORD
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": {}}))
-    with pytest.raises(DataError, match="not what was promoted"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    assert current_gguf(two).read_text() == "first"
+    assert f"{path} is damaged" in caplog.text
+
+
+def test_one_flipped_name_in_the_history_is_known(two: Workspace) -> None:
+    two.current_path.write_text(two.current_path.read_text().replace("v2", "v1"))
+    with pytest.raises(DataError, match="lpm rollback VERSION"):
         current_gguf(two)
 
 

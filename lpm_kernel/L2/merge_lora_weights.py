@@ -215,7 +215,7 @@ def _write_model(config: StageConfig, source_path: Path, changes: Changes, outpu
         copy_files(source_path, output_path, ("config.json",))
     else:
         copy_config(source_path, output_path, DTYPES[merge.target])
-    _say(report)
+    _say(report, whole=bool(changes.origins))
 
 
 def _main_dtype(weights: list[Weight]) -> str:
@@ -310,9 +310,10 @@ def _report(merge: Merge, weights: list[Weight], reason: str, seconds: float) ->
     )
 
 
-def _say(report: MergeReport) -> None:
+def _say(report: MergeReport, whole: bool) -> None:
     kept = report.update_retained
-    say(f"merged {report.tensors_merged} tensors into {report.dtype} ({report.reason})")
+    told = "  {} tensors are taken over as {} ({})" if whole else "merged {} tensors into {} ({})"
+    say(told.format(report.tensors_merged, report.dtype, report.reason))
     if kept.projection is None:
         say("  training changed nothing: the update is zero")
         return

@@ -34,7 +34,7 @@ def init(
     sft_model: Annotated[Path | None, _file("--sft-model", "Your SFT model, in Hugging Face format.")] = None,
     base_model: Annotated[Path | None, _file("--base-model", "The base model, where SFT is to run here.")] = None,
     adapter: Annotated[Path | None, _file("--adapter", "The SFT adapter of that base model.")] = None,
-    gguf: Annotated[Path | None, _file("--gguf", "Your SFT model as GGUF, where no other form is at hand.")] = None,
+    gguf: Annotated[Path | None, _file("--gguf", "Your SFT model as GGUF, for the pairs alone.")] = None,
     judge: Annotated[
         str,
         typer.Option("--judge", help="Who judges; asked when left out.", autocompletion=_judges, show_default=False),
@@ -70,7 +70,7 @@ def init(
     set_up(place, sources, {key: value for key, value in settings.items() if value})
     fresh = Workspace(place.root)
     show_findings(examine(fresh, resolve_all(fresh)), as_json=False)
-    print("next: lpm doctor tells what is missing still, lpm pipeline --dry-run what would run; then lpm pipeline")
+    print("next: what is missing above, then lpm pipeline; lpm pipeline --dry-run tells first what would run")
 
 
 def _ask(place: "Workspace", sources: dict[str, Path], settings: dict[str, str]) -> None:

@@ -113,7 +113,8 @@ def move_away(workspace: Workspace) -> Path | None:
     if not (workspace.root / GIFT).is_file():
         return None
     below = Workspace(workspace.root / BELOW)
-    if below.root.exists() and ((below.root / GIFT).exists() or below.identity != workspace.identity):
+    finished = (below.root / GIFT).exists() or below.identity != workspace.identity
+    if below.root.is_symlink() or (below.root.exists() and finished):
         say(f"what was in {below.root} is kept as {set_aside(below.root)}")
     below.be(workspace.identity)
     moved = [*belongings(workspace), workspace.root / GIFT]

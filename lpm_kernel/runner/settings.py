@@ -173,7 +173,7 @@ def vouch(workspace: Workspace) -> None:
             write_atomically(path, json.dumps([str(root) for root in (*known, workspace.root.resolve())]))
         except OutputError as error:
             raise ConfigError(f"{error.__cause__}; {PLACE_CURE}") from None
-        say(f"the settings of {workspace.root} count from now on, also for keys that are set elsewhere")
+        say(f"the settings of {workspace.root} are trusted from now on: they may say where your keys are sent")
 
 
 def _vouched_for() -> list[Path]:

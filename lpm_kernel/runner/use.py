@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from lpm_kernel.config import nearest
 from lpm_kernel.errors import MissingInputError, UsageError
 from lpm_kernel.files import draft_of, file_sha256, flush, make_folder, read_jsonl, remove
 from lpm_kernel.L2.dpo.utils import read_pairs
@@ -17,10 +18,7 @@ from lpm_kernel.records import Prompt
 from lpm_kernel.workspace.manifest import files_of, manifest_path
 from lpm_kernel.workspace.places import Workspace
 from lpm_kernel.workspace.publish import set_aside
-from lpm_kernel.workspace.versions import link_or_copy
-
-LINKED = (".safetensors", ".gguf")
-"""Weights, which nobody edits: at the new place they share their space with the old one where the disk allows."""
+from lpm_kernel.workspace.versions import WEIGHTS, link_or_copy
 
 
 def _check_trained(path: Path) -> None:
@@ -47,7 +45,7 @@ def use(workspace: Workspace, artifact: str, source: Path | None = None) -> Path
     a step makes, MissingInputError or DataError for what cannot be the artifact.
     """
     if artifact not in USABLE:
-        raise UsageError(f"{artifact!r} is nothing that you can give; that are: {', '.join(USABLE)}")
+        raise UsageError(f"{artifact!r} cannot be given{nearest(artifact, USABLE)}; what can: {', '.join(USABLE)}")
     found = workspace.find(artifact)
     if source is None and found is None:
         raise MissingInputError(f"{workspace.place(artifact)} is not there; name a file: lpm use {artifact} PATH")
@@ -84,7 +82,7 @@ def _put(artifact: str, source: Path, place: Path) -> None:
             if artifact == "global_bio":
                 target.write_text(read_bio(file) + "\n", encoding="utf-8")
             else:
-                (link_or_copy if file.suffix in LINKED else shutil.copyfile)(file, target)
+                (link_or_copy if file.suffix in WEIGHTS else shutil.copyfile)(file, target)
             flush(target)
         if place.exists() and not _is_same(draft, place):
             say(f"what was at {place} is kept as {set_aside(place)}")

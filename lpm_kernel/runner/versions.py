@@ -83,7 +83,7 @@ def gguf_of(workspace: Workspace, name: str) -> Path:
         return versions.whole_gguf(workspace, name)
     path = workspace.find(ARTIFACTS[name])
     if path is None:
-        raise MissingInputError(f"{workspace.place(ARTIFACTS[name])} is not there; run lpm pipeline, or name a version")
+        raise MissingInputError(f"{workspace.place(ARTIFACTS[name])} is not there; make it: lpm pipeline")
     if wrong := workspace.misfit(path):
         raise DataError(
             f"{wrong}; make it again: lpm pipeline, or to serve it as it is: lpm serve --model {quote(str(path))}"

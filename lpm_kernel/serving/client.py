@@ -92,8 +92,14 @@ class ChatClient:
     async def __aenter__(self) -> Self:
         import openai
 
+        from lpm_kernel.serving.bounded import bound
+
         http = openai.DefaultAsyncHttpxClient(
-            trust_env=not on_loopback(self._endpoint.base_url), timeout=self._timeout_s, follow_redirects=False
+            trust_env=not on_loopback(self._endpoint.base_url),
+            timeout=self._timeout_s,
+            follow_redirects=False,
+            headers={"Accept-Encoding": "identity"},
+            event_hooks={"response": [bound]},
         )
         self._openai = openai.AsyncOpenAI(
             base_url=self._endpoint.base_url,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, ValidationError
 
@@ -25,7 +25,23 @@ SHA256 = re.compile("[0-9a-f]{64}")
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
-class Manifest(Record):
+class Sealed(Record):
+    """A record that carries a hash of itself, so that a damaged one is known."""
+
+    seal: str = ""
+    """SHA-256 over all other fields as they were written. A manifest of an early version has none."""
+
+    def sealed(self) -> Self:
+        """With its seal, ready to be written."""
+        return self.model_copy(update={"seal": _seal_of(self.model_dump(mode="json"))})
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the seal fits."""
+        return self.seal == _seal_of(self.model_dump(mode="json"))
+
+
+class Manifest(Sealed):
     """What made an artifact; `files` maps relative names to SHA-256."""
 
     step: str
@@ -45,12 +61,6 @@ class Manifest(Record):
     """Made of nothing but the demo's own data and base model."""
     workspace: str = ""
     """Identity of the workspace that it was made in; unknown for what an early version made."""
-    seal: str = ""
-    """SHA-256 over all other fields as they were written: by it a damaged manifest is known. An early one has none."""
-
-    def sealed(self) -> "Manifest":
-        """With its seal, ready to be written."""
-        return self.model_copy(update={"seal": _seal_of(self.model_dump(mode="json"))})
 
     @property
     def begun_at(self) -> str:

@@ -16,19 +16,22 @@ from lpm_kernel.errors import DataError, MissingInputError, UsageError
 from lpm_kernel.files import draft_of, file_sha256, flush, make_folder, read_record, remove, write_atomically
 from lpm_kernel.progress import say
 from lpm_kernel.records import Record
-from lpm_kernel.workspace.manifest import files_of, now
+from lpm_kernel.workspace.manifest import Sealed, files_of, now
 from lpm_kernel.workspace.places import Workspace
+from lpm_kernel.workspace.publish import set_aside
 
 SFT = "sft"
 """The name of the model that DPO starts from; it is current while nothing is promoted."""
 CANDIDATE = "candidate"
 """The name of what the documented places hold, promoted or not."""
 RECORD = "version.json"
+WEIGHTS = (".safetensors", ".gguf")
+"""Files that nobody edits: where the disk allows, another place of theirs costs no space."""
 GGUF = "lpm.gguf"
 EVALUATION = "evaluation.json"
 
 
-class Version(Record):
+class Version(Sealed):
     """One promoted model; `files` maps relative names to SHA-256."""
 
     name: str
@@ -49,7 +52,7 @@ class Change(Record):
     why: Literal["promoted", "rollback"]
 
 
-class History(Record):
+class History(Sealed):
     """`current.json`, oldest first."""
 
     changes: tuple[Change, ...] = ()
@@ -67,9 +70,10 @@ def all_versions(workspace: Workspace) -> list[Version]:
         try:
             version = read_record(path, Version)
         except (DataError, MissingInputError):
+            version = None
+        if version is None or not version.is_whole:
             say(f"{path} is damaged, so {path.parent} counts as no version; its files are as they are")
-            continue
-        if version.name == path.parent.name and version.name[1:].isdecimal():
+        elif version.name == path.parent.name and version.name[1:].isdecimal():
             found.append(version)
     return sorted(found, key=lambda version: int(version.name[1:]))
 
@@ -86,10 +90,13 @@ def version_named(workspace: Workspace, name: str) -> Version:
 def history(workspace: Workspace) -> History:
     """What was current when; raises DataError when the record is damaged."""
     path = workspace.current_path
-    try:
-        return read_record(path, History) if path.exists() else History()
-    except DataError:
-        raise DataError(f"{path} is damaged; say which version is current: lpm rollback VERSION") from None
+    if not path.exists():
+        return History()
+    with suppress(DataError, MissingInputError):
+        found = read_record(path, History)
+        if found.is_whole:
+            return found
+    raise DataError(f"{path} is damaged; say which version is current: lpm rollback VERSION")
 
 
 def current(workspace: Workspace) -> str:
@@ -104,7 +111,9 @@ def make_current(workspace: Workspace, name: str, why: Literal["promoted", "roll
     with suppress(DataError):  # whatever it held, it is known again what is current
         changes = history(workspace).changes
     changes = (*changes, Change(version=name, at=now(), why=why))
-    write_atomically(workspace.current_path, History(changes=changes).model_dump_json(indent=2))
+    if workspace.current_path.is_dir():
+        set_aside(workspace.current_path)
+    write_atomically(workspace.current_path, History(changes=changes).sealed().model_dump_json(indent=2))
 
 
 def keep(workspace: Workspace, sources: Mapping[str, Path], making: str, questions: str, demo: bool) -> Version:
@@ -118,12 +127,12 @@ def keep(workspace: Workspace, sources: Mapping[str, Path], making: str, questio
             for relative, file in files_of(source, with_manifest=True).items():
                 place = draft / artifact / relative if relative else draft / artifact
                 make_folder(place.parent)
-                link_or_copy(file, place)
+                _keep_file(file, place)
                 files[str(place.relative_to(draft))] = file_sha256(place)
         version = Version(name=name, promoted_at=now(), making=making, questions=questions, files=files, demo=demo)
         for folder in {(draft / file).parent for file in files}:
             flush(folder)
-        write_atomically(draft / RECORD, version.model_dump_json(indent=2))
+        write_atomically(draft / RECORD, version.sealed().model_dump_json(indent=2))
         draft.rename(version_path(workspace, name))
         flush(workspace.versions_path)
     finally:
@@ -137,6 +146,16 @@ def _fresh_name(workspace: Workspace) -> str:
     used += [change.version for change in history(workspace).changes]
     numbers = [int(name[1:]) for name in used if name[1:].isdecimal()]
     return f"v{max(numbers, default=0) + 1}"
+
+
+def _keep_file(source: Path, place: Path) -> None:
+    """Weights are linked and made read-only, so that no program writes over them by either name; the rest is copied."""
+    if source.suffix in WEIGHTS:
+        link_or_copy(source, place)
+        place.chmod(0o400)
+    else:
+        shutil.copyfile(source, place)
+        flush(place)
 
 
 def link_or_copy(source: Path, place: Path) -> None:
