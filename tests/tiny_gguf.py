@@ -91,7 +91,7 @@ def _weights(vocabulary: int, shape: Shape, dice: np.random.Generator) -> Iterat
         for name, size in sizes.items():
             yield f"blk.{layer}.{name}.weight", np.ones(size) if len(size) == 1 else dice.normal(0, 0.1, size)
     embedding, output = dice.normal(0, 1, (2, vocabulary, width))
-    embedding[:, 0] = 5.0  # one channel that is always on, so that the output rows can forbid a token
+    embedding[:, 0] = 5 * max(1, width / 32)  # always on, whatever the layers add, so that output rows forbid tokens
     output[:, 0] = -20.0
     output[[ord(" "), *range(ord("a"), ord("z") + 1)], 0] = 0.0
     yield from {"token_embd.weight": embedding, "output_norm.weight": np.ones(width), "output.weight": output}.items()
