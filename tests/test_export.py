@@ -202,7 +202,9 @@ def test_the_converter_sees_no_secrets_and_no_network(
     for part in converter.PARTS:
         (fake / part).parent.mkdir(parents=True, exist_ok=True)
         (fake / part).write_text("")
-    (fake / "conversion" / "base.py").write_text("class TextModel:\n    get_vocab_base_pre = None\n")
+    (fake / "conversion" / "base.py").write_text(
+        "class ModelBase:\n    load_hparams = None\nclass TextModel:\n    get_vocab_base_pre = None\n"
+    )
     (fake / "convert_hf_to_gguf.py").write_text(
         "import os, socket\nprint(sorted(os.environ))\nsocket.create_connection(('127.0.0.1', 9))\n"
     )
