@@ -10,6 +10,7 @@ import sys
 import tomllib
 from contextlib import suppress
 from pathlib import Path
+from select import select
 
 import pytest
 from conftest import BIO, ROOT, Lpm, owner_items
@@ -234,6 +235,9 @@ def test_the_home_of_nobody_is_a_message(lpm: Lpm) -> None:
         assert "Traceback" not in failed.stderr
 
 
+DEADLINE_S = 60.0
+
+
 class Terminal:
     """`lpm init` at a terminal, on a workspace that is not there yet."""
 
@@ -242,7 +246,15 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         command = [sys.executable, "-m", "lpm_kernel", "init", "--workspace", str(self.root)]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "500", "XDG_CONFIG_HOME": str(folder / "config")}
-        self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=folder)
+        self.process = subprocess.Popen(
+            command,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=env,
+            cwd=folder,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
+        )
         os.close(theirs)
         self.shown = ""
 
@@ -250,6 +262,7 @@ class Terminal:
         """Read on until the text stands there; empty: to the end."""
         before = len(self.shown)
         while not text or text not in self.shown[before:]:
+            assert select([self._ours], [], [], DEADLINE_S)[0], f"no {text!r} came: {self.shown}"
             try:
                 chunk = os.read(self._ours, 4096)
             except OSError:  # Linux: the other side is closed
