@@ -120,7 +120,7 @@ echo "ninja $*" >> calls
 mkdir -p llama.cpp/build/bin && printf '#!/bin/sh\n' > llama.cpp/build/bin/llama-server
 chmod +x llama.cpp/build/bin/llama-server
 """
-PIECES = ("CMakeLists.txt", "cmake", "common", "ggml", "include", "src", "tools", "vendor")
+PIECES = ("CMakeLists.txt", "cmake", "common", "ggml", "include", "scripts", "src", "tools", "vendor")
 
 
 @pytest.fixture
