@@ -23,8 +23,9 @@ from scripted_server import ScriptedServer
 from tiny_gguf import write_tiny_gguf
 
 from lpm_kernel.demo.base_model import write_base_model
-from lpm_kernel.errors import Finding
+from lpm_kernel.errors import Finding, OutputError
 from lpm_kernel.runner.preflight import examine
+from lpm_kernel.runner.run_record import recording
 from lpm_kernel.runner.settings import resolve_all
 from lpm_kernel.serving.probe import any_free_port
 from lpm_kernel.workspace.places import Workspace
@@ -172,3 +173,11 @@ def test_a_workspace_that_is_removed_ends_the_run_with_73_and_is_not_made_anew(
     assert done.returncode == 73, done.stderr
     assert "was removed" in told(done)
     assert not workspace.root.exists()
+
+
+def test_what_was_translated_stands_whole_in_the_runs_log(workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="removed while"), recording(workspace, {}, demo=False) as record:
+        (tmp_path / "never there").read_text()
+    told = (record.folder / "log.txt").read_text()
+    assert told.count("Traceback") == 1
+    assert "FileNotFoundError" in told

@@ -2,13 +2,14 @@
 
 import json
 import time
+import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Literal
 
 from lpm_kernel.config import Config
-from lpm_kernel.errors import DataError, LpmError, MissingInputError, translated
+from lpm_kernel.errors import DataError, LpmError, MissingInputError, from_system, translated
 from lpm_kernel.files import read_record, write_atomically
 from lpm_kernel.progress import log_to, printable, say
 from lpm_kernel.records import Record
@@ -76,6 +77,9 @@ class RunRecord:
             if isinstance(error, LpmError):
                 with (self.folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as log:
                     log.write(f"error: {printable(str(error))}\n")
+                    cause = error.__cause__
+                    if cause and from_system(cause):  # if the defect is ours after all, it is found here
+                        log.write(printable("".join(traceback.format_exception(cause, chain=False))))
 
 
 @contextmanager
