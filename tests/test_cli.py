@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import BIO, ROOT, Lpm
@@ -280,3 +281,14 @@ def test_a_dotenv_file_gives_the_key_and_no_file_of_ours_holds_it(lpm: Lpm, work
     written = [p for p in workspace.root.rglob("*") if p.is_file() and p.name != ".env"]
     assert written
     assert not [p for p in written if b"canary-value" in p.read_bytes()]
+
+
+def test_the_doctor_notes_a_name_that_nobody_gave(lpm: Lpm, workspace: Workspace) -> None:
+    def found(**env: str) -> dict[str, Any]:
+        told = json.loads(lpm("doctor", "--json", env={"LPM_WORKSPACE": str(workspace.root), **env}).stdout)
+        return next(finding for finding in told["findings"] if finding["what"] == "your name")
+
+    assert not found()["fine"]
+    assert not found()["blocks"]
+    assert "lpm init --name" in found()["cure"]
+    assert found(LPM_USER_NAME="Mira")["fine"]

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from lpm_kernel.errors import DataError
+from lpm_kernel.errors import DataError, Finding
 from lpm_kernel.files import key_of, write_json, write_jsonl
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.owner.facts import facts_of
@@ -43,6 +43,13 @@ class StageConfig(ItemConfig):
     min_items: int = Field(10, ge=1, description="Fewer usable items than this are refused.")
     min_score: float | None = Field(None, description="Items that a filter scored lower become no prompt.")
     seed: int = Field(42, ge=0, description="Seed of the split.")
+
+
+def preflight(config: StageConfig) -> list[Finding]:
+    """Whether the owner has said their name; prompts that SFT was not trained on make answers worse."""
+    unsaid = config.user_name == StageConfig.model_fields["user_name"].default
+    cure = "the name that SFT called you by: lpm init --name NAME"
+    return [Finding("your name", f"{config.user_name}{' (the default)' if unsaid else ''}", not unsaid, cure)]
 
 
 @dataclass(frozen=True)
