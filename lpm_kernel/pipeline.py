@@ -76,7 +76,12 @@ STEPS: tuple[Step, ...] = (
     Step(
         "dpo-data",
         dpo_data,
-        needs={"prompts_path": "prompts", "bio_path": "global_bio", "gguf_path": "lpm.gguf"},
+        needs={
+            "prompts_path": "prompts",
+            "items_path": "items",
+            "bio_path": "global_bio",
+            "gguf_path": "lpm.gguf",
+        },
         makes={
             "direct_path": "dpo_direct.json",
             "full_path": "dpo_full.json",
@@ -116,6 +121,7 @@ STEPS: tuple[Step, ...] = (
             "before_gguf_path": "lpm.gguf",
             "after_gguf_path": "dpo_lpm.gguf",
             "held_out_path": "held_out",
+            "items_path": "items",
             "bio_path": "global_bio",
         },
         makes={"evaluation_path": "evaluation.json", "report_path": "report.html"},

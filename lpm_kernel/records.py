@@ -9,6 +9,9 @@ LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 """Half of an escaped UTF-16 pair: JSON may hold it, UTF-8 cannot."""
 Role = Literal["system", "user", "assistant"]
 Outcome = Literal["first", "second", "tie", "failed"]
+Task = Literal["memory", "context", "feedback", "identity", "time"]
+"""What a question asks of a second self: a rubric each."""
+ProbeKind = Literal["contested", "unanswerable", "paraphrase", "general"]
 
 
 class Record(BaseModel):
@@ -51,6 +54,16 @@ class Prompt(Record):
         return next(m.content for m in reversed(self.messages) if m.role == "user")
 
 
+class Probe(Record):
+    """A question of the evaluation beside those of the held-out notes."""
+
+    kind: ProbeKind
+    """contested: the notes tell two versions, the bio one; unanswerable: no note holds the answer; paraphrase: another
+    wording of a question that gave pairs; general: a neutral instruction that has nothing to do with the owner."""
+    prompt: Prompt
+    """Its target is empty where nothing of the owner's answers it."""
+
+
 class Answer(Record):
     """One completion of a prompt by the model."""
 
@@ -75,6 +88,10 @@ class Verdict(Record):
     """The outcome in each order asked, both told in the order first, second."""
     scores: tuple[float, float] | None = None
     """What each answer is worth to the judge, 0 to 1; None where it only compares."""
+    strength: float | None = None
+    """How clearly the winner is better, 0 to 1; None where the judge does not say."""
+    rests_on: str = ""
+    """The note, or the bio's section, that decided; empty where the judge names none."""
 
 
 class Evidence(Record):
@@ -90,6 +107,10 @@ class Evidence(Record):
     rejected: int | None
     dropped: str | None
     """Why there is no pair, None when there is one."""
+    confidence: float | None = None
+    """Probability that the chosen answer is the better one; None when there is no pair."""
+    weighed: dict[str, float] = {}
+    """What the confidence is made of, by name."""
 
 
 class ItemsAccount(Record):

@@ -14,8 +14,8 @@ from lpm_kernel.demo import gift
 from lpm_kernel.demo.owner import biography, items, load_owner, write_owner
 from lpm_kernel.demo.write import write_demo
 from lpm_kernel.files import file_sha256
-from lpm_kernel.owner.facts import facts_of
 from lpm_kernel.owner.items import ItemConfig, read_items
+from lpm_kernel.owner.marked_words import facts_of
 from lpm_kernel.records import Prompt
 from lpm_kernel.workspace import versions
 from lpm_kernel.workspace.lock import lock

@@ -60,6 +60,7 @@ def synthesise(tmp_path: Path, merged_path: Path, bio_path: Path) -> Synthesise:
         run(
             StageConfig.model_validate(settings),
             prompts_path=tmp_path / "prompts",
+            items_path=tmp_path / "prompts",
             bio_path=bio_path,
             gguf_path=None,
             work_path=tmp_path,

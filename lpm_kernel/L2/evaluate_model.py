@@ -21,12 +21,14 @@ from lpm_kernel.export.fidelity import Fidelity
 from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_json
 from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
-from lpm_kernel.judges.base import Judge, Question
+from lpm_kernel.judges.base import Judge
 from lpm_kernel.judges.journaled import JournaledJudge
+from lpm_kernel.judges.questions import question_of
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.models.merge_report import read_merge_report
 from lpm_kernel.owner.bio import read_bio
-from lpm_kernel.owner.facts import facts_of, strays, told
+from lpm_kernel.owner.facts import Facts
+from lpm_kernel.owner.marked_words import facts_of, strays, told
 from lpm_kernel.progress import say
 from lpm_kernel.proof.evaluation import FactsTold, JudgeIdentity, Model, Models, Origin, Trial
 from lpm_kernel.proof.gate import GateConfig, decide, measure
@@ -66,6 +68,7 @@ def run(
     before_gguf_path: Path,
     after_gguf_path: Path,
     held_out_path: Path,
+    items_path: Path,
     bio_path: Path,
     evaluation_path: Path,
     report_path: Path,
@@ -80,6 +83,7 @@ def run(
     """Raises DataError without questions, ServiceError when a model or the judge is down; the journal stays."""
     bio = read_bio(bio_path)
     questions = list(read_jsonl(held_out_path, Prompt))
+    facts = Facts(read_jsonl(items_path, Prompt), bio)
     if not questions:
         raise DataError(f"{held_out_path} holds no question; raise --held-out-share in prepare")
     models = Models(before=_model(before_gguf_path), after=_model(after_gguf_path))
@@ -90,7 +94,7 @@ def run(
 
         before = ask(before_gguf_path, models.before, "before")
         after = ask(after_gguf_path, models.after, "after")
-        judge, trials = asyncio.run(_judge(questions, before, after, bio, journal, config))
+        judge, trials = asyncio.run(_judge(questions, before, after, facts, bio, journal, config))
     merge = read_merge_report(merged_model_path)
     fidelity = read_record(fidelity_path, Fidelity) if fidelity_path else None
     retained = merge.update_retained if merge else None
@@ -154,6 +158,7 @@ async def _judge(
     questions: Sequence[Prompt],
     before: Iterable[list[Answer]],
     after: Iterable[list[Answer]],
+    known: Facts,
     bio: str,
     journal: Journal,
     config: StageConfig,
@@ -170,8 +175,8 @@ async def _judge(
                 prompt=prompt,
                 before=old,
                 after=new,
-                verdicts=[await _verdict(journaled, prompt, bio, b, a) for b, a in pairs],
-                stranger_verdicts=[await _verdict(journaled, prompt, STRANGER_BIO, b, a) for b, a in pairs],
+                verdicts=[await _verdict(journaled, prompt, known, bio, b, a) for b, a in pairs],
+                stranger_verdicts=[await _verdict(journaled, prompt, known, STRANGER_BIO, b, a) for b, a in pairs],
                 facts=facts,
                 facts_before=[_facts_told(answer, facts, prompt) for answer in old],
                 facts_after=[_facts_told(answer, facts, prompt) for answer in new],
@@ -186,11 +191,13 @@ async def _judge(
         return _identity(judge, config.judge), trials
 
 
-async def _verdict(judge: JournaledJudge, prompt: Prompt, bio: str, before: Answer, after: Answer) -> Verdict:
+async def _verdict(
+    judge: JournaledJudge, prompt: Prompt, known: Facts, bio: str, before: Answer, after: Answer
+) -> Verdict:
     """Cut answers are judged too, as they are what the owner would read; equal ones are a tie without asking."""
     if before.text == after.text:
         return Verdict(prompt_id=prompt.id, first=0, second=1, outcome="tie", reason="the same answer", judge="")
-    question = Question(prompt.user, prompt.target, bio)
+    question = question_of(prompt, known, bio)
     return await judge.verdict(prompt.id, question, [before.text, after.text], 0, 1)
 
 

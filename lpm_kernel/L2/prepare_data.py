@@ -25,8 +25,8 @@ from pydantic import Field
 from lpm_kernel.errors import DataError, Finding
 from lpm_kernel.files import key_of, write_json, write_jsonl
 from lpm_kernel.owner.bio import read_bio
-from lpm_kernel.owner.facts import facts_of
 from lpm_kernel.owner.items import ItemConfig, read_items, same_question
+from lpm_kernel.owner.marked_words import facts_of
 from lpm_kernel.progress import progress, say, tally
 from lpm_kernel.records import ItemsAccount, Prompt
 

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from lpm_kernel.config import Config
 from lpm_kernel.errors import Finding
-from lpm_kernel.records import Outcome
+from lpm_kernel.owner.facts import Measure
+from lpm_kernel.records import Outcome, Task
 
 
 class JudgingSettings(Config):
@@ -31,6 +32,10 @@ class Question:
     target: str
     """The answer that SFT was trained on."""
     bio: str
+    """The sections that matter to the question, or all of it."""
+    task: Task = "memory"
+    measure: Measure | None = None
+    """What the owner's notes say of it; None where they are not at hand."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,10 @@ class Opinion:
     reason: str
     scores: tuple[float, float] | None = None
     """What each answer is worth to the judge, 0 to 1; None where it only compares."""
+    strength: float | None = None
+    """How clearly the winner is better, 0 to 1; None where the judge does not say."""
+    rests_on: str = ""
+    """The note, or the bio's section, that decided; empty where the judge names none."""
 
 
 class Judge(Protocol):

@@ -41,6 +41,8 @@ class JournaledJudge:
             judge=self.judge.name,
             orders=orders,
             scores=forward.scores,
+            strength=forward.strength,
+            rests_on=forward.rests_on,
         )
 
     async def _opinion(self, question: Question, first: str, second: str) -> Opinion:

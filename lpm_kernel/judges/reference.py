@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lpm_kernel.errors import Finding
 from lpm_kernel.judges.base import JudgeKind, JudgingSettings, Opinion, Question
-from lpm_kernel.owner.facts import truth
+from lpm_kernel.owner.marked_words import truth
 from lpm_kernel.progress import say
 
 if TYPE_CHECKING:

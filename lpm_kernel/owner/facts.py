@@ -1,76 +1,156 @@
-"""The personal facts that an answer must hold: what the SFT target shares with the bio and the question does not tell.
+"""What each of the owner's notes says and the others do not, in any language; and what an answer tells of it.
 
-A fact is a word with a digit, or a capitalised word that does not merely open a sentence. It counts when the bio
-holds it too, so that a stranger's bio gives no facts. Scripts without capitals have no facts here, only chrF.
+A *unit* is a word where the script separates words, a run of 2 to 6 characters where it does not, or a number. A unit
+is a *fact* of a note when the note's stored answers hold it and no other note's answers, nor any question, do; function
+words, the owner's name and words of templates fall out by themselves, because they stand in many notes. Of units
+within one another the longest counts. Where two versions of a fact are told, the bio says which of them is right.
 """
 
-import re
-from functools import lru_cache
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Literal
 
-WORD = re.compile(r"\w[\w'’.:/-]*\w|\w")  # noqa: RUF001
-SENTENCE_ENDS = tuple('.!?:;"“(')
+import regex
 
+from lpm_kernel.records import Prompt
 
-def facts_of(target: str, bio: str, question: str) -> frozenset[str]:
-    """Case-folded facts of the target that the bio confirms and the question does not give away."""
-    return (_marked_words(target) & _bio_words(bio)) - _words(question)
-
-
-def told(answer: str, facts: frozenset[str]) -> frozenset[str]:
-    """Those of the facts that the answer states."""
-    return facts & _words(answer)
-
-
-def truth(answer: str, target: str, bio: str, question: str) -> float | None:
-    """Harmonic mean of how many of the facts are told and how many of the told ones are called for (F1), 0 to 1.
-
-    What the answer marks as a fact (a name, a number) and neither target nor question holds is not called for:
-    it is another fact of the bio, or an invention. None when there is no fact to tell.
-    """
-    facts = facts_of(target, bio, question)
-    if not facts:
-        return None
-    right = len(told(answer, facts))
-    return 2 * right / (len(facts) + right + len(strays(answer, target, question)))
+SHORTEST_RUN, LONGEST_RUN = 2, 6
+"""Characters of a run, in a script without spaces."""
+TOKEN = regex.compile(
+    r"(?P<number>\p{Nd}+(?:[.,:/-]\p{Nd}+)*)"
+    r"|(?P<run>[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+)"
+    r"|(?P<word>\p{L}[\p{L}\p{M}\p{Nd}'’-]*)"  # noqa: RUF001
+)
+Kind = Literal["right", "wrong", "vague"]
 
 
-def strays(answer: str, target: str, question: str) -> frozenset[str]:
-    """Names and numbers in the answer that neither target nor question holds: misplaced, or invented."""
-    return _marked_words(answer) - _words(target) - _words(question)
+@dataclass(frozen=True)
+class Told:
+    """What one answer tells: facts that are asked for, and facts that are not."""
+
+    right: frozenset[str]
+    wrong: frozenset[str]
+    """Another note's, the version that the bio refutes, or a number that nothing of the owner's holds."""
+
+    @property
+    def kind(self) -> Kind:
+        """By the greater part; as many wrong as right ones are wrong."""
+        if not self.right and not self.wrong:
+            return "vague"
+        return "right" if len(self.right) > len(self.wrong) else "wrong"
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Of the told facts the right and the wrong ones, and 1 for an answer that tells none; they sum to 1."""
+        told = len(self.right) + len(self.wrong)
+        return (len(self.right) / told, len(self.wrong) / told, 0.0) if told else (0.0, 0.0, 1.0)
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(_bare(word) for word in WORD.findall(text))
+@dataclass(frozen=True)
+class Measure:
+    """What the answers to one question are measured by."""
+
+    facts: "Facts"
+    notes: tuple[str, ...]
+    asked: frozenset[str]
+    """To be told; empty where nothing can be measured."""
+    refuted: frozenset[str]
+    """The other version of what is asked, which the bio does not hold."""
+    given: frozenset[str]
+    """What the question says itself."""
+
+    def told(self, answer: str) -> Told:
+        """The facts in an answer."""
+        return self.facts.told(answer, self)
 
 
-def _marked_words(text: str) -> frozenset[str]:
-    marked, behind = set(), 0
-    for match in WORD.finditer(text):
-        word, gap = match.group(), text[behind : match.start()]
-        if _has_digit(word) or (_is_capitalised(word) and not _opens_sentence(gap)):
-            marked.add(_bare(word))
-        behind = match.end()
-    return frozenset(marked)
+class Facts:
+    """Of one owner: built once from all items, asked for each question. Time and memory are linear in the items."""
+
+    def __init__(self, items: Iterable[Prompt], bio: str) -> None:
+        """`items`: all of the owner's, those held out too."""
+        self._bio = units(bio)
+        self._vocabulary = set(self._bio)
+        holders: dict[str, str | None] = {}
+        askers: dict[str, str | None] = {}
+        versions: dict[str, dict[str, list[frozenset[str]]]] = defaultdict(lambda: defaultdict(list))
+        for item in items:
+            told, asked = units(item.target), units(item.user)
+            self._vocabulary |= told | asked
+            for note in notes_of(item):
+                _note(holders, told, note)
+                _note(askers, asked, note)
+                versions[note][" ".join(sorted(asked))].append(told)
+        self._note_of = {u: n for u, n in holders.items() if n is not None and askers.get(u, n) == n}
+        self._facts_of: dict[str, set[str]] = defaultdict(set)
+        for unit, note in self._note_of.items():
+            self._facts_of[note].add(unit)
+        for found in self._facts_of.values():
+            for unit in _parts(found):
+                del self._note_of[unit]
+            found -= _parts(found)
+        self._refuted = {note: self._refuted_of(note, told.values()) for note, told in versions.items()}
+
+    def _refuted_of(self, note: str, versions: Iterable[list[frozenset[str]]]) -> frozenset[str]:
+        """Of facts that answer one question in turn, those that the bio does not hold while it holds the others."""
+        refuted: set[str] = set()
+        for told in versions:
+            for one, other in permutations({t & self._facts_of[note] for t in told}, 2):
+                ours, theirs = one - other, other - one
+                if ours & self._bio and not theirs & self._bio:
+                    refuted |= theirs
+        return frozenset(refuted)
+
+    def measure(self, prompt: Prompt) -> Measure:
+        """What an answer to this question must tell, and must not."""
+        notes, given = notes_of(prompt), units(prompt.user)
+        facts = frozenset(unit for note in notes for unit in self._facts_of.get(note, ())) - given
+        refuted = frozenset(unit for note in notes for unit in self._refuted.get(note, ())) & facts
+        return Measure(self, notes, (facts & units(prompt.target) or facts) - refuted, refuted, given)
+
+    def told(self, answer: str, measure: Measure) -> Told:
+        """The facts of the owner in an answer, those asked for and the others."""
+        held = units(answer) - measure.given
+        told = {unit for unit in held if unit in self._note_of}
+        right = {unit for unit in told if self._note_of[unit] in measure.notes} - measure.refuted
+        invented = {unit for unit in held - self._vocabulary if unit[0].isdigit()}
+        return Told(frozenset(right), frozenset((told - right) | invented))
 
 
-def _has_digit(word: str) -> bool:
-    return not word.isalpha() and any(map(str.isdigit, word))
+def notes_of(item: Prompt) -> tuple[str, ...]:
+    """The item's notes; items without any belong together when they have the same answer."""
+    return item.notes or (f"answer {item.target}",)
 
 
-def _is_capitalised(word: str) -> bool:
-    return word[0].isupper() and len(word) > 1
+def units(text: str) -> frozenset[str]:
+    """All units of a text, in Unicode form KC and case-folded."""
+    return frozenset(_units(unicodedata.normalize("NFKC", text).casefold()))
 
 
-def _opens_sentence(gap: str) -> bool:
-    """Whether a word behind this gap opens a sentence; between two words there always is one."""
-    bare = gap.rstrip()
-    return not gap or "\n" in gap[len(bare) :] or bare.endswith(SENTENCE_ENDS)
+def _units(text: str) -> Iterator[str]:
+    for token in TOKEN.finditer(text):
+        if token["run"]:
+            run = token["run"]
+            for length in range(SHORTEST_RUN, min(LONGEST_RUN, len(run)) + 1):
+                yield from (run[at : at + length] for at in range(len(run) - length + 1))
+        else:
+            yield token[0]
 
 
-def _bare(word: str) -> str:
-    return re.sub(r"['’]s$", "", word).casefold()  # noqa: RUF001
+def _note(holders: dict[str, str | None], found: Iterable[str], note: str) -> None:
+    """Which note alone holds a unit; None for one that several hold."""
+    for unit in found:
+        if holders.setdefault(unit, note) != note:
+            holders[unit] = None
 
 
-@lru_cache(maxsize=4)
-def _bio_words(bio: str) -> frozenset[str]:
-    return _words(bio)
+def _parts(found: set[str]) -> set[str]:
+    """Runs that stand within a longer one that is found too."""
+    parts: set[str] = set()
+    for unit in found:
+        for length in range(SHORTEST_RUN, len(unit)):
+            parts.update(unit[at : at + length] for at in range(len(unit) - length + 1))
+    return parts & found

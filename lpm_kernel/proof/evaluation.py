@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from lpm_kernel.export.fidelity import Fidelity
+from lpm_kernel.judges.examination import Examination
 from lpm_kernel.models.merge_report import UpdateRetained
 from lpm_kernel.proof.statistics import mean
 from lpm_kernel.records import Answer, Prompt, Record, Verdict
@@ -45,6 +46,68 @@ class Change(Record):
 
     before: float | None
     after: float | None
+    questions: int | None = None
+    """Those that it was measured on."""
+    ci95_delta: Interval | None = None
+    """Of after minus before."""
+
+
+class AnswerShares(Record):
+    """Mean shares of what the answers tell, right + wrong + vague = 1."""
+
+    questions: int
+    right: Change
+    """Facts that are asked for, among the facts told."""
+    wrong: Change
+    """Other facts: another note's, refuted by the bio, or invented."""
+    vague: Change
+    """Answers that tell no fact."""
+
+
+class Steering(Record):
+    """Contested questions: the notes tell two versions, and the bio confirms one of them."""
+
+    questions: int
+    bios_version: Change
+    """Share of the bio's version among the answers that tell one of the two."""
+    told: Change
+    """Share of the answers that tell one of the two."""
+
+
+class General(Record):
+    """Neutral instructions, which have nothing to do with the owner."""
+
+    questions: int
+    length: Change
+    """Mean characters of an answer."""
+    language: Change
+    """Share of the answers in the script of the instruction."""
+    repetition: Change
+    """Mean share of an answer that repeats itself."""
+    refusals: Change
+    """Share of empty, cut or refusing answers."""
+
+
+class Probes(Record):
+    """Questions beside those of the held-out notes, each kind apart; None where there is none of the kind."""
+
+    contested: Steering | None = None
+    unanswerable: AnswerShares | None = None
+    """Right is impossible: what counts is that `wrong` does not grow."""
+    paraphrase: AnswerShares | None = None
+    general: General | None = None
+
+
+class Rule(Record):
+    """One of the gate's rules, and whether it holds."""
+
+    name: Literal["win_rate", "facts", "measurable", "length", "unanswerable", "general", "export", "judge"]
+    holds: bool | None
+    """None: it cannot be measured here."""
+    figure: float | None
+    bound: float | None
+    reason: str
+    """A sentence with the figure and the bound."""
 
 
 class Model(Record):
@@ -115,13 +178,25 @@ class Measures(Origin):
     """Of the new model's GGUF; None where it was exported elsewhere."""
     update_retained: UpdateRetained | None
     """None where the new model was merged elsewhere."""
+    answers: AnswerShares | None = None
+    """On the held-out questions; None in older files."""
+    win_rate_like_length: WinRate | None = None
+    """Among comparisons of answers of like length."""
+    probes: Probes = Probes()
+    examination: Examination | None = None
+    """Of the judge; None where it was not examined."""
 
 
 class Evaluation(Measures):
     """What was measured, and what follows."""
 
     decision: Literal["promote", "keep"]
+    finding: Literal["better", "not better", "cannot be measured"] | None = None
+    """None in older files."""
     reasons: tuple[str, ...]
+    rules: tuple[Rule, ...] = ()
+    to_measure: str = ""
+    """What would make it measurable, where it is not."""
 
 
 @dataclass(frozen=True)

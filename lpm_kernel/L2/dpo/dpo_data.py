@@ -26,8 +26,10 @@ from lpm_kernel.judges.base import Question
 from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.manner import manner_of, signs, vice
 from lpm_kernel.judges.pairing import Choice, choose, comparisons, distinct, too_few
+from lpm_kernel.judges.questions import question_of
 from lpm_kernel.L2.dpo.utils import full_row_of, pair_of, write_full, write_pairs
 from lpm_kernel.owner.bio import read_bio
+from lpm_kernel.owner.facts import Facts
 from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Answer, Evidence, PairsAccount, Prompt, Served
 from lpm_kernel.serving import connect
@@ -96,6 +98,7 @@ def run(
     config: StageConfig,
     *,
     prompts_path: Path,
+    items_path: Path,
     bio_path: Path,
     gguf_path: Path | None,
     full_path: Path,
@@ -109,12 +112,13 @@ def run(
     The account is written before no pair is an error.
     """
     bio = read_bio(bio_path)
+    facts = Facts(read_jsonl(items_path, Prompt), bio)
     with (
         connect.connect(gguf_path, config, work_path / "server.log") as endpoint,
         open_journal(work_path / "journal.sqlite") as journal,
     ):
         served = _served(endpoint, gguf_path)
-        synthesis = _Synthesis(config, prompts_path, bio, endpoint, served.identity, journal)
+        synthesis = _Synthesis(config, prompts_path, bio, facts, endpoint, served.identity, journal)
         found = asyncio.run(synthesis.write(verdicts_path))
     say(found.sentence)
     write_json(account_path, _account(found, served))
@@ -131,6 +135,7 @@ class _Synthesis:
     config: StageConfig
     prompts_path: Path
     bio: str
+    facts: Facts
     endpoint: Endpoint
     model: str
     journal: Journal
@@ -174,12 +179,11 @@ class _Synthesis:
         except RefusedError as error:
             say(f"  item {prompt.row} is dropped: {error}")
             return _dropped(prompt, "refused_by_server")
-        return await _judged(prompt, answers, self.bio, judge)
+        return await _judged(prompt, question_of(prompt, self.facts, self.bio), answers, judge)
 
 
-async def _judged(prompt: Prompt, answers: Sequence[Answer], bio: str, judge: JournaledJudge) -> Evidence:
+async def _judged(prompt: Prompt, question: Question, answers: Sequence[Answer], judge: JournaledJudge) -> Evidence:
     indices = distinct(answers)
-    question = Question(prompt.user, prompt.target, bio)
     texts = [answer.text for answer in answers]
     verdicts = [await judge.verdict(prompt.id, question, texts, i, j) for i, j in comparisons(indices)]
     choice = choose(verdicts) if verdicts else too_few(answers)

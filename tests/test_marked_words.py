@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lpm_kernel.judges.base import Question
 from lpm_kernel.judges.reference import ReferenceJudge, score
-from lpm_kernel.owner.facts import facts_of, strays, told, truth
+from lpm_kernel.owner.marked_words import facts_of, strays, told, truth
 
 BIO = "Mira lives in Trieste since 2009. Her dog is Quark. She works at Rossetti with Anna and Paolo, born in Graz."
 QUESTION = Question("Where does Mira live?", "Mira lives in Trieste, since 2009.", BIO)
