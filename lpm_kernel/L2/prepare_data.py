@@ -25,8 +25,8 @@ from pydantic import Field
 from lpm_kernel.errors import DataError, Finding
 from lpm_kernel.files import key_of, write_json, write_jsonl
 from lpm_kernel.owner.bio import read_bio
+from lpm_kernel.owner.facts import Facts
 from lpm_kernel.owner.items import ItemConfig, read_items, same_question
-from lpm_kernel.owner.marked_words import facts_of
 from lpm_kernel.progress import progress, say, tally
 from lpm_kernel.records import ItemsAccount, Prompt
 
@@ -72,7 +72,7 @@ def run(
     account_path: Path,
 ) -> None:
     """Raises MissingInputError or DataError when there is nothing sound to work on."""
-    bio = read_bio(bio_path)
+    read_bio(bio_path)
     items, skipped = read_items(merged_path, config)
     read = len(items) + skipped.total()
     say(f"items: {read} read = {len(items)} usable + {skipped.total()} skipped{tally(skipped)}")
@@ -81,7 +81,7 @@ def run(
             f"{merged_path} holds {len(items)} usable items; at least {config.min_items} are needed. "
             f"Add notes, or lower --min-items. {skipped.total()} were skipped{tally(skipped)}"
         )
-    split = split_items(items, bio, config)
+    split = split_items(items, config)
     if not split.prompts:
         raise DataError(f"no item is left for pairs{tally(split.set_aside)}; add notes, or lower --held-out-share")
     write_jsonl(items_path, items)
@@ -103,13 +103,13 @@ def run(
     )
 
 
-def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> ItemSplit:
+def split_items(items: Sequence[Prompt], config: StageConfig) -> ItemSplit:
     """Hold out whole notes; every item lands in exactly one place."""
     sound = [item for item in items if not _is_low(item, config)]
     chosen, held_out = _hold_out(sound, config)
     asked = {item.id for item in held_out}
     questions = {same_question(item) for item in held_out}
-    told = _facts_only_there(sound, chosen, bio)
+    telling = _telling(items, chosen)
 
     set_aside: Counter[str] = Counter()
     prompts: dict[tuple[str, str], Prompt] = {}
@@ -122,7 +122,7 @@ def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> ItemS
             set_aside["question_is_held_out"] += 1
         elif _is_low(item, config):
             set_aside["low_score"] += 1
-        elif not item.notes and facts_of(item.target, bio, "") & told:
+        elif item.id in telling:
             set_aside["tells_a_held_out_note"] += 1
         elif prompts.setdefault((item.system, item.user), item) is not item:
             set_aside["same_question"] += 1
@@ -184,15 +184,19 @@ def _notes(item: Prompt) -> tuple[str, ...]:
     return item.notes or (f"item {item.id}",)
 
 
-def _facts_only_there(items: Iterable[Prompt], chosen: set[str], bio: str) -> frozenset[str]:
-    """Facts that the held-out notes tell and no other note does."""
-    facts: dict[bool, set[str]] = {True: set(), False: set()}
-    noted = [item for item in items if item.notes]
-    with progress("notes compared, by items", len(noted)) as shown:
-        for item in noted:
-            facts[not chosen.isdisjoint(item.notes)] |= facts_of(item.target, bio, "")
+def _telling(items: Iterable[Prompt], chosen: set[str]) -> set[str]:
+    """Items without a note that tell a fact of a held-out note; without the bio, so that its edits move no item."""
+    unnoted = [item for item in items if not item.notes]
+    if not unnoted:
+        return set()
+    facts = Facts(items, bio="")
+    telling = set()
+    with progress("answers compared with the held-out notes", len(unnoted)) as shown:
+        for item in unnoted:
+            if not chosen.isdisjoint(facts.notes_told(item.target)):
+                telling.add(item.id)
             shown.advance()
-    return frozenset(facts[True] - facts[False])
+    return telling
 
 
 def _is_low(item: Prompt, config: StageConfig) -> bool:

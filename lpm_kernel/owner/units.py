@@ -157,7 +157,7 @@ def _small_words(language: str) -> "regex.Pattern[str]":
     small = _more_small_words().get(language, "").split()
     if any(RUN.match(word) for word in small):
         small += [word for word in stopwordsiso.stopwords(language) if len(word) > 1 and RUN.match(word)]
-    return regex.compile(r"\L<words>" if small else r"(?!)", words=frozenset(small))
+    return regex.compile(r"\L<words>", words=frozenset(small)) if small else regex.compile(r"(?!)")
 
 
 @cache
