@@ -51,7 +51,7 @@ def one_size(size: int, script: str) -> tuple[float, float, int]:
 def _item(number: int, script: str, chance: random.Random) -> Prompt:
     if script == "han":
         one, other = ("".join(chance.choices(HAN, k=2)) for _ in range(2))
-        question, answer = f"我在第{number}天遇到了谁？", f"第{number}天你在{one}遇到了{other}，一起去散步。"
+        question, answer = f"我在第{number}天遇到了谁", f"第{number}天你在{one}遇到了{other}并一起去散步。"
     else:
         one, other = ("".join(chance.choices("abcdefghilmnoprstuv", k=6)).capitalize() for _ in range(2))
         question, answer = f"Whom did I meet on day {number}?", f"On day {number} you met {one}, and you saw {other}."
