@@ -15,6 +15,7 @@ from typing import Literal
 
 import regex
 
+from lpm_kernel.owner.language import language_of
 from lpm_kernel.records import Prompt
 
 SHORTEST_RUN, LONGEST_RUN = 2, 6
@@ -61,6 +62,8 @@ class Measure:
     """The other version of what is asked, which the bio does not hold."""
     given: frozenset[str]
     """What the question says itself."""
+    confirmed: frozenset[str] = frozenset()
+    """Of what is asked, what the bio says too."""
 
     def told(self, answer: str) -> Told:
         """The facts in an answer."""
@@ -72,6 +75,9 @@ class Facts:
 
     def __init__(self, items: Iterable[Prompt], bio: str) -> None:
         """`items`: all of the owner's, those held out too."""
+        items = list(items)
+        self.language = language_of(item.target for item in items)
+        """The owner's, as ISO 639-1; empty where it is unknown."""
         self._bio = units(bio)
         self._vocabulary = set(self._bio)
         holders: dict[str, str | None] = {}
@@ -109,7 +115,8 @@ class Facts:
         notes, given = notes_of(prompt), units(prompt.user)
         facts = frozenset(unit for note in notes for unit in self._facts_of.get(note, ())) - given
         refuted = frozenset(unit for note in notes for unit in self._refuted.get(note, ())) & facts
-        return Measure(self, notes, (facts & units(prompt.target) or facts) - refuted, refuted, given)
+        asked = (facts & units(prompt.target) or facts) - refuted
+        return Measure(self, notes, asked, refuted, given, asked & self._bio)
 
     def told(self, answer: str, measure: Measure) -> Told:
         """The facts of the owner in an answer, those asked for and the others."""
