@@ -3,7 +3,7 @@
 from unicodedata import normalize
 
 from lpm_kernel.judges.base import Question
-from lpm_kernel.owner.facts import Facts, Measure, units
+from lpm_kernel.owner.facts import Facts, Measure
 from lpm_kernel.owner.items import LEGACY_PREFIX, name_in
 from lpm_kernel.owner.relevance import relevant
 from lpm_kernel.records import Prompt, Task
@@ -24,7 +24,7 @@ def question_of(prompt: Prompt, facts: Facts, bio: str) -> Question:
     return Question(
         _text(prompt),
         prompt.target,
-        relevant(bio, prompt.user, prompt.target, measure.asked | measure.refuted),
+        relevant(bio, prompt.user, prompt.target, measure),
         task=task_of(prompt, measure),
         measure=measure,
         language=facts.language,
@@ -41,7 +41,7 @@ def task_of(prompt: Prompt, measure: Measure) -> Task:
         return TASKS.get(prompt.variant, "memory")
     name, text = (normalize("NFKC", t).casefold() for t in (name_in(prompt.system), f"{prompt.user} {prompt.target}"))
     names_owner = bool(name) and name in text
-    return "identity" if names_owner and not measure.confirmed - units(name) else "memory"
+    return "identity" if names_owner and not measure.confirmed - measure.facts.forms_of(name) else "memory"
 
 
 def _text(prompt: Prompt) -> str:

@@ -17,15 +17,13 @@ from pydantic import Field
 
 from lpm_kernel.errors import Finding
 from lpm_kernel.judges.base import CLEAR, SLIGHT, JudgeKind, JudgingSettings, Opinion, Question
-from lpm_kernel.owner.facts import Told
+from lpm_kernel.owner.facts import CONFIRMED, Told
 from lpm_kernel.progress import say
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.chrf import CHRF
 
 VERSION = 3
-CONFIRMED = 2.0
-"""A fact that the bio confirms weighs so many that it is silent about."""
 SHOWN_FACTS = 8
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from textwrap import wrap
 
 from lpm_kernel.owner.bio import sections
-from lpm_kernel.owner.facts import units
+from lpm_kernel.owner.facts import Facts, Measure
 
 SHORT_BIO_CHARS = 1000
 """About 250 tokens in Latin scripts; a bio up to this length is shown whole."""
@@ -23,15 +23,16 @@ NEAR = 0.5
 """A section that is worth this share of the best one matters too."""
 
 
-def relevant(bio: str, question: str, target: str, facts: frozenset[str] = frozenset()) -> str:
-    """What of the bio matters, in its order; `facts` are those of the note that is asked for.
+def relevant(bio: str, question: str, target: str, measure: Measure) -> str:
+    """What of the bio matters to a question, in its order; `measure` tells the facts of the note that is asked for.
 
     Where nothing of a long bio speaks of the question, its beginning: who the owner is.
     """
     if len(bio) <= SHORT_BIO_CHARS:
         return bio
-    index = _index(bio)
-    found = index.best(facts) or index.best(units(question) | units(target)) or [0]
+    index, forms_of = _index(bio, measure.facts), measure.facts.forms_of
+    facts = forms_of(" ".join(sorted(measure.asked | measure.refuted)))
+    found = index.best(facts) or index.best(forms_of(f"{question}\n{target}")) or [0]
     texts, room = {}, MOST_CHARS
     for number in found:
         text = index.passages[number]
@@ -47,13 +48,13 @@ class _Index:
 
     passages: tuple[str, ...]
     holders: dict[str, list[int]]
-    """Unit -> the passages that hold it."""
+    """Form of a unit -> the passages that hold it."""
 
     def best(self, wanted: Iterable[str]) -> list[int]:
         """The passages that hold most of what few others do, the best one first."""
         worth: defaultdict[int, float] = defaultdict(float)
-        for unit in sorted(wanted):
-            holders = self.holders.get(unit, [])
+        for form in sorted(wanted):
+            holders = self.holders.get(form, [])
             for number in holders:
                 worth[number] += math.log(len(self.passages) / len(holders))
         least = NEAR * max(worth.values(), default=0.0)
@@ -61,13 +62,13 @@ class _Index:
         return [number for number in ranked if worth[number] >= least and worth[number] > 0]
 
 
-@lru_cache(maxsize=8)
-def _index(bio: str) -> _Index:
+@lru_cache(maxsize=4)
+def _index(bio: str, facts: Facts) -> _Index:
     passages = tuple(passage for section in sections(bio) for passage in _passages(section.text))
     holders: dict[str, list[int]] = defaultdict(list)
     for number, passage in enumerate(passages):
-        for unit in units(passage):
-            holders[unit].append(number)
+        for form in facts.forms_of(passage):
+            holders[form].append(number)
     return _Index(passages, dict(holders))
 
 
