@@ -166,6 +166,8 @@ class PairsAccount(Record):
     answers: dict[str, int]
     """By finish reason."""
     served: Served
+    sections: dict[str, str] = Field(default_factory=dict)
+    """Of the bio, by their headings, the SHA-256 of the texts that the verdicts rest on."""
 
 
 class PreferencePair(Record):

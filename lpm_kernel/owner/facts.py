@@ -134,7 +134,7 @@ class Facts:
                 self._fact_of.setdefault(form, fact)
         for text in sorted(stretches, key=lambda text: (-len(text), text)):
             forms = [unit.text for unit in self._reader.units(text) if self._note_of(unit.forms) == note]
-            if any(self._fact_of.setdefault(form, text) == text for form in forms):
+            if text in [self._fact_of.setdefault(form, text) for form in forms]:
                 self._facts_of[note].add(text)
 
     def _answers(self, items: Iterable[Prompt]) -> dict[str, dict[str, set[frozenset[str]]]]:

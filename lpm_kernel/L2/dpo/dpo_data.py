@@ -19,8 +19,8 @@ from pydantic import Field
 
 from lpm_kernel import judges
 from lpm_kernel.errors import DataError, Finding, ServiceError
-from lpm_kernel.files import file_sha256, key_of, read_jsonl, write_json
-from lpm_kernel.journal import Journal, open_journal
+from lpm_kernel.files import file_sha256, key_of, read_jsonl, read_record, write_json
+from lpm_kernel.journal import Journal, open_journal, reading_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Question
 from lpm_kernel.judges.journaled import JournaledJudge
@@ -28,7 +28,7 @@ from lpm_kernel.judges.manner import manner_of, signs, vice
 from lpm_kernel.judges.pairing import Choice, choose, comparisons, distinct, too_few
 from lpm_kernel.judges.questions import question_of
 from lpm_kernel.L2.dpo.utils import full_row_of, pair_of, write_full, write_pairs
-from lpm_kernel.owner.bio import read_bio
+from lpm_kernel.owner.bio import digests, read_bio
 from lpm_kernel.owner.facts import Facts
 from lpm_kernel.progress import say, tally
 from lpm_kernel.records import Answer, Evidence, PairsAccount, Prompt, Served
@@ -37,7 +37,7 @@ from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.concurrency import map_in_order
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.probe import props
-from lpm_kernel.serving.sampling import SamplingConfig, sample
+from lpm_kernel.serving.sampling import SamplingConfig, known_answers, sample
 from lpm_kernel.urls import on_loopback
 
 ENOUGH_COMPARISONS = 10
@@ -58,6 +58,56 @@ def preflight(config: StageConfig) -> list[Finding]:
 def has_other_server(config: StageConfig) -> bool:
     """Whether somebody else's server stands in for the GGUF."""
     return connect.has_other_server(config)
+
+
+def forecast(
+    config: StageConfig,
+    *,
+    prompts_path: Path,
+    items_path: Path,
+    bio_path: Path,
+    gguf_path: Path | None = None,
+    account_path: Path,
+    work_path: Path,
+) -> list[str]:
+    """What a run would ask again of model and judge, from the journal of the runs before; nobody is asked for it."""
+    with reading_journal(work_path / "journal.sqlite") as journal:
+        if journal is None:
+            return []
+        account, bio = read_record(account_path, PairsAccount), read_bio(bio_path)
+        facts = Facts(read_jsonl(items_path, Prompt), bio)
+        ours = gguf_path is not None and not has_other_server(config)
+        model = file_sha256(gguf_path) if ours and gguf_path else account.served.identity
+        again = asyncio.run(_again(config, list(read_jsonl(prompts_path, Prompt)), facts, bio, model, journal))
+    now = digests(bio)
+    changed = [title for title in now | account.sections if now.get(title) != account.sections.get(title)]
+    total, judged = again.total(), again["answers"] + again["verdicts"]
+    told = [f"{judged} of {total} prompts are judged again{_named(changed)}"]
+    return [*told, *([f"{again['answers']} of them are answered again"] if again["answers"] else [])]
+
+
+def _named(titles: Sequence[str]) -> str:
+    """Sections of the bio, in brackets."""
+    named = ", ".join(title or "without a heading" for title in titles)
+    return f" (section{'s' if len(titles) > 1 else ''} {named})" if titles else ""
+
+
+async def _again(
+    config: StageConfig, prompts: Sequence[Prompt], facts: Facts, bio: str, model: str, journal: Journal
+) -> Counter[str]:
+    """How many prompts lack answers, or else verdicts, in the journal; under the empty name those that lack nothing."""
+    async with open_judge(config) as judge:
+        journaled = JournaledJudge(judge, journal)
+
+        def lacking(prompt: Prompt) -> str:
+            answers = [a for a in known_answers(journal, prompt, config, config.answers, model) if a is not None]
+            if len(answers) < config.answers:
+                return "answers"
+            question, texts = question_of(prompt, facts, bio), [answer.text for answer in answers]
+            pairs = comparisons(distinct(answers))
+            return "" if all(journaled.knows(question, texts, i, j) for i, j in pairs) else "verdicts"
+
+        return Counter(map(lacking, prompts))
 
 
 @dataclass
@@ -121,7 +171,7 @@ def run(
         synthesis = _Synthesis(config, prompts_path, bio, facts, endpoint, served.identity, journal)
         found = asyncio.run(synthesis.write(verdicts_path))
     say(found.sentence)
-    write_json(account_path, _account(found, served))
+    write_json(account_path, _account(found, served, bio))
     _refuse_if_worthless(found, config)
     write_pairs(direct_path, (pair_of(p, e) for p, e in _chosen(prompts_path, verdicts_path)))
     chosen = _chosen(prompts_path, verdicts_path)
@@ -240,7 +290,7 @@ def _identity(endpoint: Endpoint) -> str:
     return key_of("unknown", endpoint.base_url, endpoint.model, str(named), now_there, described.get("build_info"))
 
 
-def _account(found: Tally, served: Served) -> PairsAccount:
+def _account(found: Tally, served: Served, bio: str) -> PairsAccount:
     return PairsAccount(
         prompts=found.prompts,
         pairs=found.pairs,
@@ -249,6 +299,7 @@ def _account(found: Tally, served: Served) -> PairsAccount:
         manner=manner_of(found.signs),
         answers=dict(sorted(found.answers.items())),
         served=served,
+        sections=digests(bio),
     )
 
 
