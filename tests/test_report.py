@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from test_gate import ORIGIN, trial
 
-from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.owner.facts import Told
+from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.proof.evaluation import JudgeIdentity, Model, Models, Origin, Trial
 from lpm_kernel.proof.gate import GateConfig, decide, measure
 from lpm_kernel.proof.report import language_of, points, write_report
