@@ -132,8 +132,8 @@ def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> ItemS
     items = _as_one(items)
     facts = Facts(items, bio="")
     sound = [item for item in items if not _is_low(item, config)]
-    contested = {note for item in sound if facts.versions(item) for note in notes_of(item)}
-    chosen, held_out = _hold_out(sound, config, last=contested)
+    contested = [item for item in sound if facts.versions(item)]
+    chosen, held_out = _hold_out(sound, config, last={note for item in contested for note in notes_of(item)})
     asked = {item.id for item in held_out}
     questions = {same_question(item) for item in held_out}
     told = _facts_only_there(sound, chosen, bio)
@@ -153,7 +153,8 @@ def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> ItemS
             set_aside["tells_a_held_out_note"] += 1
         elif prompts.setdefault((item.system, item.user), item) is not item:
             set_aside["same_question"] += 1
-    wordings = probes.withheld(list(prompts.values()), facts, config, config.seed) if config.held_out_share else {}
+    disputed = {same_question(item) for item in contested}
+    wordings = probes.withheld(list(prompts.values()), disputed, config, config.seed) if config.held_out_share else {}
     left, withheld = [], []
     for prompt in prompts.values():
         kind = wordings.get(same_question(prompt))

@@ -7,7 +7,7 @@ Nothing here depends on the bio, so that to edit the bio makes no trained model 
 
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from importlib import resources
 from math import ceil
@@ -17,7 +17,7 @@ from pydantic import Field
 
 from lpm_kernel.config import Config
 from lpm_kernel.files import key_of
-from lpm_kernel.owner.facts import Facts, notes_of
+from lpm_kernel.owner.facts import notes_of
 from lpm_kernel.owner.items import ItemConfig, question_messages, same_question
 from lpm_kernel.owner.language import language_of
 from lpm_kernel.owner.unanswerable import QUESTIONS, unanswerable
@@ -50,16 +50,18 @@ class General(Record):
     """As they stand in an answer that declines, in small letters."""
 
 
-def withheld(prompts: Sequence[Prompt], facts: Facts, config: ProbeConfig, seed: int) -> dict[str, Withheld]:
-    """The questions, by `same_question`, that are asked in the evaluation and seen by no training.
+def withheld(
+    prompts: Sequence[Prompt], contested: Collection[str], config: ProbeConfig, seed: int
+) -> dict[str, Withheld]:
+    """The questions, by `same_question` as `contested` is, that are asked in the evaluation and seen by no training.
 
     Of each note with contested questions a share of these, at least one and never all that the note asks; of the other
     notes with more than LEAST_LEFT questions of their own one each, up to a share of the prompts.
     """
-    wordings: dict[str, dict[str, bool]] = defaultdict(dict)
+    wordings: dict[str, set[str]] = defaultdict(set)
     for prompt in prompts:
         if prompt.variant in QUESTIONS:
-            wordings[notes_of(prompt)[0]][same_question(prompt)] = bool(facts.versions(prompt))
+            wordings[notes_of(prompt)[0]].add(same_question(prompt))
     askers = Counter(key for known in wordings.values() for key in known)
 
     def first(keys: Iterable[str], count: int) -> list[str]:
@@ -68,11 +70,11 @@ def withheld(prompts: Sequence[Prompt], facts: Facts, config: ProbeConfig, seed:
     found: dict[str, Withheld] = {}
     paraphrases: dict[str, str] = {}
     for note, known in wordings.items():
-        contested = [key for key, is_contested in known.items() if is_contested]
+        disputed = known.intersection(contested)
         own = [key for key in known if askers[key] == 1]
-        if contested:
-            most = min(ceil(config.contested_share * len(contested)), len(known) - 1)
-            found |= dict.fromkeys(first(contested, most), "contested")
+        if disputed:
+            most = min(ceil(config.contested_share * len(disputed)), len(known) - 1)
+            found |= dict.fromkeys(first(disputed, most), "contested")
         elif len(own) > LEAST_LEFT:
             paraphrases[note] = first(own, 1)[0]
     notes = sorted(paraphrases, key=lambda note: key_of("paraphrase", seed, note))
