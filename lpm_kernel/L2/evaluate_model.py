@@ -24,13 +24,13 @@ from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Judge
 from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.questions import question_of
+from lpm_kernel.judges.stranger import stranger_bio
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.models.merge_report import read_merge_report
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.owner.facts import Facts
-from lpm_kernel.owner.marked_words import facts_of, strays, told
 from lpm_kernel.progress import say
-from lpm_kernel.proof.evaluation import FactsTold, JudgeIdentity, Model, Models, Origin, Trial
+from lpm_kernel.proof.evaluation import JudgeIdentity, Model, Models, Origin, Trial
 from lpm_kernel.proof.gate import GateConfig, decide, measure
 from lpm_kernel.proof.report import write_report
 from lpm_kernel.records import Answer, Prompt, Verdict
@@ -41,14 +41,6 @@ from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.own_server import serve
 from lpm_kernel.serving.sampling import SamplingConfig, sample
 from lpm_kernel.training.settings import LOG as TRAINING_LOG
-
-STRANGER_BIO = """## Who
-A stranger: a retired lighthouse inspector from the Faroe Islands who keeps bees and restores barometers.
-
-## Habits
-Rises at four, drinks black tea, reads tide tables, and has never owned a telephone.
-"""
-"""The control: what wins by the owner's bio and not by this one is personal."""
 
 
 class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, GateConfig):
@@ -164,22 +156,23 @@ async def _judge(
     config: StageConfig,
 ) -> tuple[JudgeIdentity, list[Trial]]:
     """Who judged, and a trial a question."""
+    stranger = stranger_bio()
     async with open_judge(config) as judge:
         journaled = JournaledJudge(judge, journal)
 
         async def one(asked: tuple[Prompt, list[Answer], list[Answer]]) -> Trial:
             prompt, old, new = asked
             pairs = list(zip(old, new, strict=True))
-            facts = facts_of(prompt.target, bio, prompt.user)
+            measured = known.measure(prompt)
             return Trial(
                 prompt=prompt,
                 before=old,
                 after=new,
                 verdicts=[await _verdict(journaled, prompt, known, bio, b, a) for b, a in pairs],
-                stranger_verdicts=[await _verdict(journaled, prompt, known, STRANGER_BIO, b, a) for b, a in pairs],
-                facts=facts,
-                facts_before=[_facts_told(answer, facts, prompt) for answer in old],
-                facts_after=[_facts_told(answer, facts, prompt) for answer in new],
+                stranger_verdicts=[await _verdict(journaled, prompt, known, stranger, b, a) for b, a in pairs],
+                facts=measured.asked,
+                facts_before=[measured.told(answer.text) for answer in old],
+                facts_after=[measured.told(answer.text) for answer in new],
             )
 
         total, width = len(questions), config.judge_in_flight
@@ -199,10 +192,6 @@ async def _verdict(
         return Verdict(prompt_id=prompt.id, first=0, second=1, outcome="tie", reason="the same answer", judge="")
     question = question_of(prompt, known, bio)
     return await judge.verdict(prompt.id, question, [before.text, after.text], 0, 1)
-
-
-def _facts_told(answer: Answer, facts: frozenset[str], prompt: Prompt) -> FactsTold:
-    return FactsTold(told(answer.text, facts), strays(answer.text, prompt.target, prompt.user))
 
 
 def _identity(judge: Judge, kind: str) -> JudgeIdentity:
