@@ -24,6 +24,7 @@ from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Judge
 from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.questions import question_of
+from lpm_kernel.judges.stranger import stranger_bio
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.models.merge_report import read_merge_report
 from lpm_kernel.owner.bio import read_bio
@@ -41,14 +42,6 @@ from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.own_server import serve
 from lpm_kernel.serving.sampling import SamplingConfig, sample
 from lpm_kernel.training.settings import LOG as TRAINING_LOG
-
-STRANGER_BIO = """## Who
-A stranger: a retired lighthouse inspector from the Faroe Islands who keeps bees and restores barometers.
-
-## Habits
-Rises at four, drinks black tea, reads tide tables, and has never owned a telephone.
-"""
-"""The control: what wins by the owner's bio and not by this one is personal."""
 
 
 class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, GateConfig):
@@ -164,6 +157,7 @@ async def _judge(
     config: StageConfig,
 ) -> tuple[JudgeIdentity, list[Trial]]:
     """Who judged, and a trial a question."""
+    stranger = stranger_bio()
     async with open_judge(config) as judge:
         journaled = JournaledJudge(judge, journal)
 
@@ -176,7 +170,7 @@ async def _judge(
                 before=old,
                 after=new,
                 verdicts=[await _verdict(journaled, prompt, known, bio, b, a) for b, a in pairs],
-                stranger_verdicts=[await _verdict(journaled, prompt, known, STRANGER_BIO, b, a) for b, a in pairs],
+                stranger_verdicts=[await _verdict(journaled, prompt, known, stranger, b, a) for b, a in pairs],
                 facts=facts,
                 facts_before=[_facts_told(answer, facts, prompt) for answer in old],
                 facts_after=[_facts_told(answer, facts, prompt) for answer in new],

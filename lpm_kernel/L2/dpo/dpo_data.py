@@ -11,7 +11,7 @@ if __package__ is None:
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -124,8 +124,8 @@ def run(
     write_json(account_path, _account(found, served))
     _refuse_if_worthless(found, config)
     write_pairs(direct_path, (pair_of(p, e) for p, e in _chosen(prompts_path, verdicts_path)))
-    instruction = synthesis.instruction
-    write_full(full_path, (full_row_of(p, e, instruction) for p, e in _chosen(prompts_path, verdicts_path)))
+    chosen = _chosen(prompts_path, verdicts_path)
+    write_full(full_path, (full_row_of(p, e, synthesis.instruction_of(p)) for p, e in chosen))
 
 
 @dataclass
@@ -139,8 +139,12 @@ class _Synthesis:
     endpoint: Endpoint
     model: str
     journal: Journal
-    instruction: str = ""
-    """What the judge judges by, once it is open."""
+    instruct: Callable[[Question], str] = field(init=False)
+    """Question -> what the judge judges it by, once it is open."""
+
+    def instruction_of(self, prompt: Prompt) -> str:
+        """What the judge judged the prompt by."""
+        return self.instruct(question_of(prompt, self.facts, self.bio))
 
     async def write(self, verdicts_path: Path) -> Tally:
         """The evidence of every prompt, a line each, as it comes."""
@@ -157,7 +161,7 @@ class _Synthesis:
             ChatClient(self.endpoint, timeout_s=self.config.answer_timeout_s, max_in_flight=in_flight) as client,
             open_judge(self.config) as judge,
         ):
-            self.instruction = judge.instruction
+            self.instruct = judge.instruction
             prompts = read_jsonl(self.prompts_path, Prompt)
             total = sum(1 for _ in read_jsonl(self.prompts_path, Prompt))
             journaled = JournaledJudge(judge, self.journal)
