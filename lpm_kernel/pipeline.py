@@ -48,6 +48,7 @@ STEPS: tuple[Step, ...] = (
         makes={
             "prompts_path": "prompts",
             "held_out_path": "held_out",
+            "probes_path": "probes",
             "items_path": "items",
             "account_path": "items_account",
         },
@@ -55,7 +56,12 @@ STEPS: tuple[Step, ...] = (
     Step(
         "sft-train",
         sft_train,
-        needs={"base_model_path": "base_model", "training_data_path": "items", "held_out_path": "held_out"},
+        needs={
+            "base_model_path": "base_model",
+            "training_data_path": "items",
+            "held_out_path": "held_out",
+            "probes_path": "probes",
+        },
         makes={"adapter_path": "personal_model"},
         resumes=True,
     ),
@@ -121,6 +127,7 @@ STEPS: tuple[Step, ...] = (
             "before_gguf_path": "lpm.gguf",
             "after_gguf_path": "dpo_lpm.gguf",
             "held_out_path": "held_out",
+            "probes_path": "probes",
             "items_path": "items",
             "bio_path": "global_bio",
         },

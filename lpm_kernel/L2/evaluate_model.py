@@ -29,9 +29,8 @@ from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.models.merge_report import read_merge_report
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.owner.facts import Facts
-from lpm_kernel.owner.marked_words import facts_of, strays, told
 from lpm_kernel.progress import say
-from lpm_kernel.proof.evaluation import FactsTold, JudgeIdentity, Model, Models, Origin, Trial
+from lpm_kernel.proof.evaluation import JudgeIdentity, Model, Models, Origin, Trial
 from lpm_kernel.proof.gate import GateConfig, decide, measure
 from lpm_kernel.proof.report import write_report
 from lpm_kernel.records import Answer, Prompt, Verdict
@@ -164,16 +163,16 @@ async def _judge(
         async def one(asked: tuple[Prompt, list[Answer], list[Answer]]) -> Trial:
             prompt, old, new = asked
             pairs = list(zip(old, new, strict=True))
-            facts = facts_of(prompt.target, bio, prompt.user)
+            measured = known.measure(prompt)
             return Trial(
                 prompt=prompt,
                 before=old,
                 after=new,
                 verdicts=[await _verdict(journaled, prompt, known, bio, b, a) for b, a in pairs],
                 stranger_verdicts=[await _verdict(journaled, prompt, known, stranger, b, a) for b, a in pairs],
-                facts=facts,
-                facts_before=[_facts_told(answer, facts, prompt) for answer in old],
-                facts_after=[_facts_told(answer, facts, prompt) for answer in new],
+                facts=measured.asked,
+                facts_before=[measured.told(answer.text) for answer in old],
+                facts_after=[measured.told(answer.text) for answer in new],
             )
 
         total, width = len(questions), config.judge_in_flight
@@ -193,10 +192,6 @@ async def _verdict(
         return Verdict(prompt_id=prompt.id, first=0, second=1, outcome="tie", reason="the same answer", judge="")
     question = question_of(prompt, known, bio)
     return await judge.verdict(prompt.id, question, [before.text, after.text], 0, 1)
-
-
-def _facts_told(answer: Answer, facts: frozenset[str], prompt: Prompt) -> FactsTold:
-    return FactsTold(told(answer.text, facts), strays(answer.text, prompt.target, prompt.user))
 
 
 def _identity(judge: Judge, kind: str) -> JudgeIdentity:
