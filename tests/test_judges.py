@@ -66,6 +66,7 @@ FRAGMENTS = (
     ),
     *("первый", "ответ", "лучше", "?", ".", "!", ":", "-", "/", ">", "|", "```", "```json", "{", "}", '"', "'", ","),
     *('{"comparison":', '{"verdict":', '"winner":', '"first"', '"second"', '"tie"', "1}", "-1", "[", "]", "**"),
+    *('"strength":', '"rests_on":', '"clear"', '"slight",', '"Home",'),
     *("<think>", "</think>", "{'comparison':", "'first'", "\n", "\n\n"),
 )
 DECORATIONS: tuple[Callable[[str], str], ...] = (
