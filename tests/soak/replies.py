@@ -6,8 +6,8 @@
 Half of the replies are put together from the words of verdicts, half are replies of the table, cut, joined, doubled and
 strewn with any characters; one in a hundred is up to 120,000 characters long. Nothing but an opinion may come back,
 within a second, with a reason that UTF-8 can hold; a reply of known words with the names of the two answers exchanged
-must tell the exchanged verdict, and nothing but a known strength may come with it. Exit code 1, with the reply, when one
-of these is violated.
+must tell the exchanged verdict, and nothing but a known strength may come with it. Exit code 1, with the reply, when
+one of these is violated.
 """
 
 import argparse
