@@ -175,8 +175,8 @@ def test_a_date_gives_way_to_one_that_no_note_holds(tmp_path: Path) -> None:
 def test_a_question_that_two_notes_ask_is_no_paraphrase(tmp_path: Path) -> None:
     asks = ("What is new?", "What is best?", "How so?", "Tell me about {}.")
     items = [
-        {"user": ask.format(town), "assistant": f"It is {town}, part {n}.", "doc_id": town, "is_timeqa": False}
-        for town in TOWNS
+        {"user": ask.format(town) + "?" * at, "assistant": f"It is {town}, part {n}.", "doc_id": town}
+        for at, town in enumerate(TOWNS)
         for n, ask in enumerate(asks)
     ]
     config = CONFIG.model_copy(update={"paraphrase_share": 0.9})
