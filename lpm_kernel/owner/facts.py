@@ -161,6 +161,15 @@ class Facts:
             if len(versions) > 1 and apart:
                 yield tuple(sorted(versions, key=sorted))
 
+    @property
+    def language(self) -> str:
+        """The owner's, as ISO 639-1; empty where it is unknown."""
+        return self._reader.language
+
+    def forms_of(self, text: str) -> frozenset[str]:
+        """All forms of what a text says, under which two texts meet that say the same."""
+        return frozenset(self._forms(text))
+
     def of_note(self, note: str) -> frozenset[str]:
         """What the note says and no other does."""
         return frozenset(self._facts_of.get(note, ()))

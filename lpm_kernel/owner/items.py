@@ -112,6 +112,13 @@ def read_items(path: Path, config: ItemConfig) -> tuple[list[Prompt], Counter[st
     return list(prompts.values()), skipped
 
 
+def name_in(system: str) -> str:
+    """The owner's name in a system prompt of questions as it is by default; empty for another one."""
+    before, _, after = MEMORY_SYSTEM.partition("{user_name}")
+    name = system.removeprefix(before).partition(after.partition("{user_name}")[0])[0]
+    return name if system.startswith(MEMORY_SYSTEM.replace("{user_name}", name)) else ""
+
+
 def same_question(prompt: Prompt) -> str:
     """A key that is equal for the same question in another case, spacing, punctuation or prefix."""
     return same_text(prompt.user.removeprefix(LEGACY_PREFIX))

@@ -20,6 +20,7 @@ ARTIFACTS: dict[str, tuple[str, ...]] = {
     "probes": ("L2/data/dpo/probes.jsonl",),
     "items": ("L2/data/dpo/items.jsonl",),
     "items_account": ("L2/data/dpo/items_account.json",),
+    "examination": ("L2/data/dpo/examination.json",),
     "personal_model": (
         "model/output/personal_model/",
         "model/output/personal_model/*/",
