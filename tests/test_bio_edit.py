@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from lpm_kernel.workspace.places import Workspace
 
 HOME = "Mira Okafor, born 1987, lives in Trieste with a dog called Quark."
 WORK = "She repairs cellos at 14 Via Rossetti."
+SAMPLED = re.compile(r"(?:indeed|perhaps|surely) [0-9a-f]{6}\n")
+"""How the scripted model's answers end; those of the judge's examination are the owner's own."""
 IDLE = " ".join(f"On some evenings nothing happened, the {n}th of its kind." for n in range(30))
 
 
@@ -37,15 +40,23 @@ def run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     def call(server: ScriptedServer, *more: str) -> Result:
         ends = {"endpoint": server.url("model"), "judge-base-url": server.url("judge-honest"), "judge": "openai"}
         settings = [part for name, value in ends.items() for part in (f"--{name}", value)]
-        settings += ["--until", "dpo-data", "--held-out-share", "0", "--workspace", str(workspace.root)]
+        settings += [
+            "--until",
+            "dpo-data",
+            "--held-out-share",
+            "0",
+            "--accept-judge",
+            "--workspace",
+            str(workspace.root),
+        ]
         return CliRunner().invoke(app, ["pipeline", *settings, *more])
 
     return call
 
 
 def asked(server: ScriptedServer) -> set[str]:
-    """The questions that the judge was asked since the last look."""
-    calls = [call.user for call in server.calls if call.behaviour == "judge-honest"]
+    """The questions whose sampled answers the judge was shown since the last look."""
+    calls = [call.user for call in server.calls if call.behaviour == "judge-honest" and SAMPLED.search(call.user)]
     server.calls.clear()
     return {user.partition(" question>\n")[2].partition("\n</")[0] for user in calls}
 

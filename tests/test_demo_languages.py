@@ -44,7 +44,8 @@ def test_every_language_tells_the_same_life_in_the_same_structure(language: str)
 @EVERY
 def test_no_question_is_asked_of_two_facts(language: str) -> None:
     owner = load_owner(language)
-    asked = [q for part in (owner.facts, owner.contested, owner.likings) for told in part for q in told.questions]
+    parts = (*owner.facts, *owner.contested, *owner.likings, owner.unknown)
+    asked = [question for part in parts for question in part.questions]
     assert [question for question, count in Counter(asked).items() if count > 1] == []
 
 
@@ -58,7 +59,7 @@ def test_every_precise_answer_and_the_bio_tell_the_keys(language: str) -> None:
 
 
 @EVERY
-def test_every_precise_answer_is_right_to_the_facts(language: str, tmp_path: Path) -> None:
+def test_every_precise_answer_is_right_to_the_facts_and_that_no_note_says_it_is_vague(language: str, tmp_path: Path) -> None:
     owner = load_owner(language)
     asked = rendered(owner, tmp_path)
     facts = Facts(asked, biography(owner))
@@ -66,6 +67,8 @@ def test_every_precise_answer_is_right_to_the_facts(language: str, tmp_path: Pat
     told = [item for item in asked if item.target in precise]
     assert len(told) == 15 * 12
     assert [item.target for item in told if facts.measure(item).told(item.target).kind != "right"] == []
+    for answer in owner.unknown.answers:
+        assert {facts.measure(item).told(answer).kind for item in told} == {"vague"}
 
 
 @EVERY

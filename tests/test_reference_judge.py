@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_owners import OWNERS, SmallOwner
 
@@ -98,6 +98,7 @@ def test_without_facts_only_clear_nearness_decides(owner: SmallOwner) -> None:
 
 
 @owners
+@settings(deadline=None, max_examples=50)
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_no_text_whatsoever_beats_the_reference(owner: SmallOwner, first: str, second: str) -> None:
     question = owner.question

@@ -62,6 +62,13 @@ class Contested(Record):
         return self.bio.format(version=self.version), self.bio.format(version=self.other)
 
 
+class Unknown(Record):
+    """Questions that no note answers, and what is right to say then."""
+
+    answers: tuple[str, ...]
+    questions: tuple[str, ...]
+
+
 class Liking(Record):
     """What many notes tell together."""
 
@@ -125,6 +132,7 @@ class Owner(Record):
     words: Words
     facts: tuple[Fact, ...] = Field(alias="fact")
     contested: tuple[Contested, ...]
+    unknown: Unknown
     likings: tuple[Liking, ...] = Field(alias="liking")
     days: tuple[Day, ...] = Field(alias="day")
     identities: tuple[Identity, ...] = Field(alias="self")
@@ -163,6 +171,7 @@ def items(owner: Owner) -> list[Item]:
     """The rows of `merged.json`, all ten variants; what the bio confirms of the contested facts is not in them."""
     rows = [row for index, fact in enumerate(owner.facts) for row in _fact_items(fact, index, owner)]
     rows += [row for index, fact in enumerate(owner.contested) for row in _contested_items(fact, index)]
+    rows += _unknown_items(owner.unknown)
     rows += [row for index, liking in enumerate(owner.likings) for row in _liking_items(liking, index, owner)]
     rows += [row for day in owner.days for row in _day_items(day, owner.words)]
     rows += [{"user": identity.user, "assistant": identity.assistant} for identity in owner.identities]
@@ -223,6 +232,11 @@ def _contested_items(fact: Contested, index: int) -> Iterator[Item]:
         for version in versions:
             base = _note_item(fact.note, version, number)
             yield {"user": question, "assistant": answer.format(version=version), **base, "answer_type": "direct"}
+
+
+def _unknown_items(unknown: Unknown) -> Iterator[Item]:
+    for number, question in enumerate(unknown.questions):
+        yield {"user": question, "assistant": unknown.answers[number % len(unknown.answers)]}
 
 
 def _note_item(note: str, entity: str, number: int) -> Item:

@@ -207,12 +207,12 @@ class _Synthesis:
     instruct: Callable[[Question], str] = field(init=False)
     """Question -> what the judge judges it by, once it is open."""
 
+    examination: Examination | None = None
+    """What the judge is worth, once it is known; None where it is believed unexamined."""
+
     def instruction_of(self, prompt: Prompt) -> str:
         """What the judge judged the prompt by."""
         return self.instruct(question_of(prompt, self.facts, self.bio))
-
-    examination: Examination | None = None
-    """What the judge is worth, once it is known; None where it is believed unexamined."""
 
     async def write(self, verdicts_path: Path) -> Tally:
         """The evidence of every prompt, a line each, as it comes."""
