@@ -10,8 +10,9 @@ if __package__ is None:
     enter()
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from lpm_kernel import judges
 from lpm_kernel.errors import DataError, Finding
@@ -20,6 +21,7 @@ from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_json
 from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Judge
+from lpm_kernel.judges.examination import ExamConfig, known_or_examined
 from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.questions import question_of
 from lpm_kernel.judges.stranger import stranger_bio
@@ -32,20 +34,25 @@ from lpm_kernel.proof.evaluation import JudgeIdentity, Model, Models, Origin, Tr
 from lpm_kernel.proof.gate import GateConfig, decide, measure
 from lpm_kernel.proof.probes import Tried, measure_probes
 from lpm_kernel.proof.report import write_report
-from lpm_kernel.records import Answer, Probe, Prompt, Verdict
+from lpm_kernel.records import Answer, Examination, Probe, Prompt, Verdict
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.asking import AskingConfig, answers_of
 from lpm_kernel.serving.concurrency import map_in_order
 from lpm_kernel.training.settings import LOG as TRAINING_LOG
 
 
-class StageConfig(AskingConfig, JudgeConfig, GateConfig):
+class StageConfig(AskingConfig, JudgeConfig, ExamConfig, GateConfig):
     """Evaluation and the gate."""
 
 
 def preflight(config: StageConfig) -> list[Finding]:
     """Whether our own server can be started and the judge be asked."""
     return [connect.engine_finding(config), judges.preflight(config)]
+
+
+def examines_itself(_: StageConfig) -> bool:
+    """Whether the judge is examined here, where no examination is at hand: always."""
+    return True
 
 
 def run(
@@ -59,6 +66,7 @@ def run(
     evaluation_path: Path,
     report_path: Path,
     work_path: Path,
+    examination_path: Path | None = None,
     probes_path: Path | None = None,
     verdicts_path: Path | None = None,
     prompts_path: Path | None = None,
@@ -70,7 +78,8 @@ def run(
     """Raises DataError without questions, ServiceError when a model or the judge is down; the journal stays."""
     bio = read_bio(bio_path)
     questions = list(read_jsonl(held_out_path, Prompt))
-    facts = Facts(read_jsonl(items_path, Prompt), bio)
+    items = list(read_jsonl(items_path, Prompt))
+    facts = Facts(items, bio)
     if not questions:
         raise DataError(f"{held_out_path} holds no question; raise --held-out-share in prepare")
     probes = list(read_jsonl(probes_path, Probe)) if probes_path else []
@@ -85,14 +94,15 @@ def run(
         after = ask(after_gguf_path, models.after, "after")
         tried = list(map(Tried, probes, before[len(questions) :], after[len(questions) :]))
         before, after = before[: len(questions)], after[: len(questions)]
-        judge, trials = asyncio.run(_judge(questions, before, after, facts, bio, journal, config))
+        exam = partial(known_or_examined, examination_path=examination_path, items=items, config=config)
+        judge, examination, trials = asyncio.run(_judge(questions, before, after, facts, bio, journal, config, exam))
     merge = read_merge_report(merged_model_path)
     fidelity = read_record(fidelity_path, Fidelity) if fidelity_path else None
     retained = merge.update_retained if merge else None
     origin = _origin(models, judge, bio_path, run_path)
     measures = measure(trials, config, origin=origin, retained=retained, fidelity=fidelity)
     probed = measure_probes(tried, facts, config.bootstrap_seed)
-    evaluation = decide(measures.model_copy(update={"probes": probed}), config)
+    evaluation = decide(measures.model_copy(update={"probes": probed, "examination": examination}), config)
     write_json(evaluation_path, evaluation)
     write_report(
         report_path,
@@ -129,11 +139,13 @@ async def _judge(
     bio: str,
     journal: Journal,
     config: StageConfig,
-) -> tuple[JudgeIdentity, list[Trial]]:
-    """Who judged, and a trial a question."""
+    exam: Callable[..., Awaitable[Examination | None]],
+) -> tuple[JudgeIdentity, Examination | None, list[Trial]]:
+    """Who judged, what that judge is worth, and a trial a question."""
     stranger = stranger_bio()
     async with open_judge(config) as judge:
         journaled = JournaledJudge(judge, journal)
+        examination = await exam(journaled, facts=known, bio=bio)
 
         async def one(asked: tuple[Prompt, list[Answer], list[Answer]]) -> Trial:
             prompt, old, new = asked
@@ -156,7 +168,7 @@ async def _judge(
             trials = [t async for t in map_in_order(one, asked, total=total, width=width, label="verdicts")]
         finally:
             await journal.flush()
-        return _identity(judge, config.judge), trials
+        return _identity(judge, config.judge), examination, trials
 
 
 async def _verdict(
