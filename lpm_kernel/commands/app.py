@@ -15,6 +15,7 @@ from lpm_kernel.commands.base import ChainCommand, Command, Group
 from lpm_kernel.commands.bio import bio_app
 from lpm_kernel.commands.clean import clean
 from lpm_kernel.commands.init import init
+from lpm_kernel.commands.judge import judge_app
 from lpm_kernel.commands.pipeline import pipeline
 from lpm_kernel.commands.run import run_app
 from lpm_kernel.commands.serve import serve
@@ -35,6 +36,7 @@ for command in (init, look.steps, look.status, look.path, look.doctor, use, serv
     app.command(cls=Command)(command)
 app.command(cls=ChainCommand)(compare)
 app.add_typer(bio_app, name="bio")
+app.add_typer(judge_app, name="judge")
 
 
 def _print_version(asked: bool) -> None:
