@@ -5,9 +5,11 @@ the seed, so that a run can be repeated, and a journal never hides a second thro
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from lpm_kernel.files import key_of
 from lpm_kernel.judges.base import Opinion, Question, swapped
+from lpm_kernel.owner.facts import Measure, Told
 from lpm_kernel.records import Outcome
 
 Rule = Callable[[Question, str, str, Callable[..., float]], Outcome]
@@ -32,11 +34,17 @@ class ViceJudge:
         return Opinion(self._rule(question, first, second, draw), f"by the rule {self.label}")
 
 
+@lru_cache(maxsize=4096)
+def told(measure: Measure, answer: str) -> Told:
+    """As simulations ask it again and again."""
+    return measure.told(answer)
+
+
 def truth(question: Question, first: str, second: str) -> Outcome:
     """By the owner's facts alone: fewer wrong ones, then more right ones."""
     assert question.measure is not None
-    told = [question.measure.told(answer) for answer in (first, second)]
-    worth = [(-len(one.wrong), len(one.right)) for one in told]
+    facts = [told(question.measure, answer) for answer in (first, second)]
+    worth = [(-len(one.wrong), len(one.right)) for one in facts]
     return "tie" if worth[0] == worth[1] else "first" if worth[0] > worth[1] else "second"
 
 
@@ -82,7 +90,7 @@ def shorter(question: Question, first: str, second: str, draw: Callable[..., flo
 def hedger(question: Question, first: str, second: str, draw: Callable[..., float]) -> Outcome:
     """Never prefers an answer that tells nothing, and throws a consistent coin for all others."""
     assert question.measure is not None
-    vague = [question.measure.told(answer).kind == "vague" for answer in (first, second)]
+    vague = [told(question.measure, answer).kind == "vague" for answer in (first, second)]
     return consistent_coin(question, first, second, draw) if vague[0] == vague[1] else _place(vague[1])
 
 

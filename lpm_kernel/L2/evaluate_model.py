@@ -13,8 +13,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from pydantic import Field
-
 from lpm_kernel import judges
 from lpm_kernel.errors import DataError, Finding
 from lpm_kernel.export.fidelity import Fidelity
@@ -32,21 +30,17 @@ from lpm_kernel.owner.facts import Facts
 from lpm_kernel.progress import say
 from lpm_kernel.proof.evaluation import JudgeIdentity, Model, Models, Origin, Trial
 from lpm_kernel.proof.gate import GateConfig, decide, measure
+from lpm_kernel.proof.probes import Tried, measure_probes
 from lpm_kernel.proof.report import write_report
-from lpm_kernel.records import Answer, Prompt, Verdict
+from lpm_kernel.records import Answer, Probe, Prompt, Verdict
 from lpm_kernel.serving import connect
-from lpm_kernel.serving.client import ChatClient
+from lpm_kernel.serving.asking import AskingConfig, answers_of
 from lpm_kernel.serving.concurrency import map_in_order
-from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
-from lpm_kernel.serving.own_server import serve
-from lpm_kernel.serving.sampling import SamplingConfig, sample
 from lpm_kernel.training.settings import LOG as TRAINING_LOG
 
 
-class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, GateConfig):
+class StageConfig(AskingConfig, JudgeConfig, GateConfig):
     """Evaluation and the gate."""
-
-    samples: int = Field(4, ge=1, le=16, description="Answers of each model to each question.")
 
 
 def preflight(config: StageConfig) -> list[Finding]:
@@ -65,6 +59,7 @@ def run(
     evaluation_path: Path,
     report_path: Path,
     work_path: Path,
+    probes_path: Path | None = None,
     verdicts_path: Path | None = None,
     prompts_path: Path | None = None,
     adapter_path: Path | None = None,
@@ -78,20 +73,26 @@ def run(
     facts = Facts(read_jsonl(items_path, Prompt), bio)
     if not questions:
         raise DataError(f"{held_out_path} holds no question; raise --held-out-share in prepare")
+    probes = list(read_jsonl(probes_path, Probe)) if probes_path else []
     models = Models(before=_model(before_gguf_path), after=_model(after_gguf_path))
     with open_journal(work_path / "journal.sqlite") as journal:
 
         def ask(gguf_path: Path, model: Model, label: str) -> list[list[Answer]]:
-            return _ask_model(questions, gguf_path, model, journal, config, work_path / f"{label}.log", label)
+            prompts, log_path = [*questions, *(probe.prompt for probe in probes)], work_path / f"{label}.log"
+            return answers_of(gguf_path, prompts, config, journal, model=model.sha256, log_path=log_path)
 
         before = ask(before_gguf_path, models.before, "before")
         after = ask(after_gguf_path, models.after, "after")
+        tried = list(map(Tried, probes, before[len(questions) :], after[len(questions) :]))
+        before, after = before[: len(questions)], after[: len(questions)]
         judge, trials = asyncio.run(_judge(questions, before, after, facts, bio, journal, config))
     merge = read_merge_report(merged_model_path)
     fidelity = read_record(fidelity_path, Fidelity) if fidelity_path else None
     retained = merge.update_retained if merge else None
     origin = _origin(models, judge, bio_path, run_path)
-    evaluation = decide(measure(trials, config, origin=origin, retained=retained, fidelity=fidelity), config)
+    measures = measure(trials, config, origin=origin, retained=retained, fidelity=fidelity)
+    probed = measure_probes(tried, facts, config.bootstrap_seed)
+    evaluation = decide(measures.model_copy(update={"probes": probed}), config)
     write_json(evaluation_path, evaluation)
     write_report(
         report_path,
@@ -118,32 +119,6 @@ def _model(gguf_path: Path) -> Model:
     name = read_header(gguf_path).values.get("general.name")
     file = "/".join(gguf_path.absolute().parts[-2:])
     return Model(name=name if isinstance(name, str) else "", file=file, sha256=file_sha256(gguf_path))
-
-
-def _ask_model(
-    questions: Sequence[Prompt],
-    gguf_path: Path,
-    model: Model,
-    journal: Journal,
-    config: StageConfig,
-    log_path: Path,
-    label: str,
-) -> list[list[Answer]]:
-    async def ask(endpoint: Endpoint) -> list[list[Answer]]:
-        in_flight = max(1, endpoint.slots // config.samples) + 1
-        async with ChatClient(endpoint, timeout_s=config.answer_timeout_s, max_in_flight=in_flight) as client:
-
-            async def one(prompt: Prompt) -> list[Answer]:
-                return await sample(client, journal, prompt, config, count=config.samples, model=model.sha256)
-
-            total, about = len(questions), f"answers {label}"
-            try:
-                return [a async for a in map_in_order(one, questions, total=total, width=in_flight, label=about)]
-            finally:
-                await journal.flush()
-
-    with serve(gguf_path, config, log_path) as endpoint:
-        return asyncio.run(ask(endpoint))
 
 
 async def _judge(

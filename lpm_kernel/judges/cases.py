@@ -38,7 +38,7 @@ TELLING: tuple[Kind, ...] = ("other_note", "exchanged", "long_wrong", "long_righ
 """Kinds in which both answers tell facts, one the right ones."""
 LONGER = 2.0
 """A long answer has so many times the characters of a short one, or more."""
-SEEN = 120
+SEEN = 60
 """So many of another note's answers are looked through for those that fit a question."""
 
 WORDLESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")

@@ -1,11 +1,12 @@
 """Whether figures over questions could be chance, exactly; and how far they reach, when cases come in clusters."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm, sqrt
 
-Interval = tuple[float, float]
-"""95 % bounds, the lower one first."""
+from lpm_kernel.records import Interval
+
 Z95 = 1.959964
 """Of the normal distribution: 2.5 % lie above it."""
 
@@ -33,8 +34,18 @@ def chance_of(scores: Sequence[Fraction]) -> float:
     return (above % ((1 << slot) - 1)) / (1 << len(sizes))
 
 
-def clustered(shares: Sequence[tuple[float, float]]) -> tuple[float, Interval] | None:
-    """A share over clusters, each told as (hits, cases), and its interval; None without a case.
+@dataclass(frozen=True)
+class Share:
+    """Of cases that come in clusters."""
+
+    share: float
+    ci95: Interval
+    effective: float
+    """As many independent cases would tell as much."""
+
+
+def clustered(shares: Sequence[tuple[float, float]]) -> Share | None:
+    """A share over clusters, each told as (hits, cases); None without a case.
 
     Wilson's interval at the effective number of cases: cases over the design effect of the clusters, never more than
     the cases (Korn and Graubard 1998), and the number of clusters where all agree.
@@ -46,7 +57,7 @@ def clustered(shares: Sequence[tuple[float, float]]) -> tuple[float, Interval] |
     share, clusters = sum(hits for hits, _ in shares) / total, len(shares)
     spread = sum((hits - share * cases) ** 2 for hits, cases in shares) * clusters / max(1, clusters - 1) / total**2
     size = min(total, share * (1 - share) / spread) if spread and 0 < share < 1 else clusters
-    return share, wilson(share, max(1.0, size))
+    return Share(share, wilson(share, max(1.0, size)), max(1.0, size))
 
 
 def wilson(share: float, size: float) -> Interval:

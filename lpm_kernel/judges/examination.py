@@ -8,19 +8,21 @@ it. A judge that truth says nothing to passes each of the two tests in at most C
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
-from typing import Literal
+from pathlib import Path
 
 from pydantic import Field
 
 from lpm_kernel.config import Config
-from lpm_kernel.errors import DataError
+from lpm_kernel.errors import DataError, ServiceError
+from lpm_kernel.files import read_record
 from lpm_kernel.judges.base import swapped
 from lpm_kernel.judges.cases import TELLING, Case, cases_of
-from lpm_kernel.judges.chance import Interval, chance_of, clustered
+from lpm_kernel.judges.chance import chance_of, clustered
 from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.questions import TASKS, question_of
 from lpm_kernel.owner.facts import Facts
-from lpm_kernel.records import Prompt, Record, Verdict
+from lpm_kernel.records import CasesJudged, Prompt, StrengthBand, Verdict
+from lpm_kernel.records import Examination as Examination
 from lpm_kernel.serving.concurrency import map_in_order
 
 CHANCE = 0.005
@@ -49,92 +51,18 @@ class ExamConfig(Config):
     )
 
 
-class CasesJudged(Record):
-    """What became of the cases of one kind, or of all; each is asked in both orders."""
-
-    cases: int
-    right: int
-    wrong: int
-    tied: int
-    """Both orders said tie, or they disagreed."""
-    failed: int
-
-
-class StrengthBand(Record):
-    """Decided cases whose verdict was as strong as this."""
-
-    least: float
-    """Of a verdict in this band; the band ends where the next one begins."""
-    right: int
-    wrong: int
-
-
-class Examination(Record):
-    """`examination.json`: what a judge is worth on this owner's notes."""
-
-    judge: str
-    """All that its verdicts depend on, as `Judge.name`."""
-    label: str
-    """As people call it."""
-    questions: int
-    all: CasesJudged
-    """The cases that have a better answer."""
-    kinds: dict[str, CasesJudged]
-    """By kind of case; `paraphrase` is right when it is a tie."""
-    tasks: dict[str, CasesJudged]
-    lengths: dict[str, CasesJudged] = Field(default_factory=dict)
-    """The cases where both tell facts: `right_is_longer`, `right_is_shorter`."""
-    accuracy: float | None
-    """Right among those that have a better answer, ties as half; None without a case."""
-    accuracy_ci95: Interval | None
-    """Clustered by question."""
-    flips: float | None
-    """Share of comparisons whose two orders disagree."""
-    ties: float | None
-    """Share of ties among the cases that have a better answer."""
-    first_place: float | None = None
-    """Share of the verdicts for an answer that went to the one shown first; None without any."""
-    first_place_ci95: Interval | None = None
-    longer: float | None
-    """Share of decided comparisons between two right answers that the longer one won; None without any."""
-    longer_ci95: Interval | None
-    failed: float | None = None
-    """Share of comparisons without a verdict."""
-    strengths: tuple[StrengthBand, ...] = ()
-    """By how clearly the judge decided, the weaker half first; empty where it does not say."""
-    finding: Literal["passed", "failed", "cannot be examined"] = "failed"
-    passed: bool
-    faults: tuple[str, ...]
-    """Why it did not pass, each a sentence with its figure and bound."""
-    to_examine: str = ""
-    """What would make it examinable, where it is not."""
-    accepted: bool = False
-    """The owner believes it all the same (--accept-judge)."""
-
-    @property
-    def is_believed(self) -> bool:
-        """Whether its verdicts may make pairs and promote."""
-        return self.passed or self.accepted
-
-    @property
-    def sentence(self) -> str:
-        """What came of it, for people."""
-        if self.finding == "cannot be examined":
-            told = f"the judge {self.label} cannot be examined: {'; '.join(self.faults)}. {self.to_examine}"
-        elif self.passed:
-            told = f"the judge {self.label} passed its examination: {_accuracy_told(self)}"
-        else:
-            told = f"the judge {self.label} failed its examination: {'; '.join(self.faults)}"
-        return f"{told} (believed all the same: --accept-judge)" if self.accepted else told
-
-
 def refuse_unbelieved(examination: Examination, cure: str) -> None:
-    """Raise DataError with the sentence and its figures for a judge that is not to be believed."""
-    if not examination.is_believed:
-        raise DataError(
-            f"{examination.sentence}. It may neither make pairs nor promote. {cure}; or believe it all the same: "
-            "--accept-judge, which the evidence will say"
-        )
+    """Raise DataError with the sentence and its figures for a judge that is not to be believed.
+
+    ServiceError when it is one that gives no verdicts.
+    """
+    if examination.is_believed:
+        return
+    silent = examination.failed is not None and examination.failed > FAILED
+    raise (ServiceError if silent else DataError)(
+        f"{examination.sentence.rstrip('.')}. It may neither make pairs nor promote. {cure}; or believe it all the "
+        "same: --accept-judge, which the evidence will say"
+    )
 
 
 async def examine(
@@ -157,6 +85,25 @@ async def examine(
         total = len(questions)
         judged = [found async for found in map_in_order(one, questions, total=total, width=8, label="examination")]
     return examined(judge.judge.name, judge.judge.label, judged, len(questions), config)
+
+
+async def known_or_examined(
+    judge: JournaledJudge,
+    examination_path: Path | None,
+    items: Sequence[Prompt],
+    facts: Facts,
+    bio: str,
+    config: ExamConfig,
+) -> Examination | None:
+    """The examination on file where it is of this judge, else a new one; None for a judge that is accepted unexamined,
+    which takes no file and --accept-judge."""
+    if examination_path is None and config.accept_judge:
+        return None
+    found = read_record(examination_path, Examination) if examination_path else None
+    if found is None or found.judge != judge.judge.name:
+        found = await examine(judge, items, facts, bio, config)
+    accepted = found.accepted or (config.accept_judge and not found.passed)
+    return found.model_copy(update={"accepted": accepted})
 
 
 Judged = tuple[Case, Verdict]
@@ -183,16 +130,17 @@ def examined(
         kinds=_by(flat, lambda case: case.kind),
         tasks=_by([e for cases in better for e in cases], lambda case: TASKS.get(case.prompt.variant, "memory")),
         lengths=_by([e for e in flat if e[0].kind in TELLING], _side),
-        accuracy=accuracy and accuracy[0],
-        accuracy_ci95=accuracy and accuracy[1],
+        accuracy=accuracy.share if accuracy else None,
+        accuracy_ci95=accuracy.ci95 if accuracy else None,
         flips=_share(sum(len(set(verdict.orders)) > 1 for verdict in valid), len(valid)),
         ties=_share(tied, sum(len(cases) for cases in better)),
-        first_place=first_place and first_place[0],
-        first_place_ci95=first_place and first_place[1],
-        longer=longer and longer[0],
-        longer_ci95=longer and longer[1],
+        first_place=first_place.share if first_place else None,
+        first_place_ci95=first_place.ci95 if first_place else None,
+        longer=longer.share if longer else None,
+        longer_ci95=longer.ci95 if longer else None,
         failed=_share(len(flat) - len(valid), len(flat)),
         strengths=_bands(decided),
+        effective_cases=accuracy.effective if accuracy else None,
         passed=False,
         faults=(),
         accepted=config.accept_judge,
@@ -265,8 +213,8 @@ def _vices(found: Examination, judged: Sequence[Sequence[Judged]]) -> Iterable[s
         )
     for kind in found.kinds:
         of_kind = clustered([_hits([e for e in cases if e[0].kind == kind]) for cases in judged])
-        if kind != "paraphrase" and of_kind and of_kind[1][1] < 0.5:
-            yield f"it was right in {of_kind[0]:.0%} of the cases {kind}, for sure less than half"
+        if kind != "paraphrase" and of_kind and of_kind.ci95[1] < 0.5:
+            yield f"it was right in {of_kind.share:.0%} of the cases {kind}, for sure less than half"
 
 
 _SIDES = {"right_is_longer": "is the longer one", "right_is_shorter": "is the shorter one"}
@@ -334,11 +282,3 @@ def _bands(decided: Sequence[Judged]) -> tuple[StrengthBand, ...]:
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _accuracy_told(found: Examination) -> str:
-    low, high = found.accuracy_ci95 or (0.0, 1.0)
-    return (
-        f"right in {found.accuracy or 0:.0%} of {found.all.cases} cases over {found.questions} questions "
-        f"(95 % bounds {low:.0%} to {high:.0%}), its orders differ in {found.flips or 0:.0%}"
-    )
