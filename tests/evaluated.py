@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from lpm_kernel.judges.examination import CasesJudged, Examination
 from lpm_kernel.models.merge_report import UpdateRetained
 from lpm_kernel.proof.evaluation import (
     AnswerShares,
@@ -18,6 +17,7 @@ from lpm_kernel.proof.evaluation import (
     Steering,
     WinRate,
 )
+from lpm_kernel.records import CasesJudged, Examination
 
 
 def change(before: float, after: float, bounds: Interval | None = None) -> Change:

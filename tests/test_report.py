@@ -57,7 +57,7 @@ MODEL = Model(name="", file="dpo/lpm.gguf", sha256="c" * 64)
 def page(
     folder: Path,
     trials: Sequence[Trial] = (trial(0, "second"),),
-    log: Any = LOG,
+    log: Any = (),
     origin: Origin = ORIGIN,
     evaluation: Evaluation | None = None,
 ) -> str:
@@ -108,7 +108,7 @@ NAN = [{"step": n, TRAIN: float("nan")} for n in range(9)]
 
 @pytest.mark.parametrize("log", [{}, [], LOG[:1], NAN], ids=["no log", "empty", "one point", "no number"])
 def test_fewer_than_two_points_make_no_chart(log: Any, tmp_path: Path) -> None:
-    assert "Margins while training" in page(tmp_path)
+    assert "Margins while training" in page(tmp_path, log=LOG)
     assert "Margins while training" not in page(tmp_path, log=log)
 
 
@@ -143,7 +143,7 @@ def test_two_charts_share_no_id_and_every_reference_is_met() -> None:
 
 
 def test_the_same_log_gives_the_same_bytes(tmp_path: Path) -> None:
-    assert page(tmp_path) == page(tmp_path)
+    assert page(tmp_path, log=LOG) == page(tmp_path, log=LOG)
 
 
 def test_a_label_is_never_markup_nor_mathematics() -> None:
@@ -152,11 +152,11 @@ def test_a_label_is_never_markup_nor_mathematics() -> None:
 
 
 def test_the_page_fetches_nothing(tmp_path: Path) -> None:
-    assert Tags(page(tmp_path)).fetched == []
+    assert Tags(page(tmp_path, log=LOG, evaluation=evaluated())).fetched == []
 
 
 def test_the_pages_policy_allows_its_own_style_and_script_and_nothing_else(tmp_path: Path) -> None:
-    text = page(tmp_path)
+    text = page(tmp_path, log=LOG, evaluation=evaluated())
     policy = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', unescape(text))
     parts = [re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("style", "script")]
     (style,), (script,) = ([base64.b64encode(hashlib.sha256(p.encode()).digest()).decode() for p in ps] for ps in parts)

@@ -11,7 +11,7 @@ import pytest
 from browser import Browser, found
 from evaluated import evaluated
 from test_gate import trial
-from test_report import ANY_ORDER, HOSTILE, page, saying
+from test_report import ANY_ORDER, HOSTILE, LOG, page, saying
 
 from lpm_kernel.proof.evaluation import Evaluation, Trial
 
@@ -30,7 +30,7 @@ def browser() -> Iterator[Browser]:
 
 
 def url(folder: Path, trials: list[Trial], evaluation: Evaluation | None = None) -> str:
-    page(folder, trials, evaluation=evaluation)
+    page(folder, trials, log=LOG, evaluation=evaluation)
     return (folder / "report.html").as_uri()
 
 

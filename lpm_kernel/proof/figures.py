@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Literal
 
-from lpm_kernel.judges.examination import CasesJudged, Examination
 from lpm_kernel.proof.evaluation import AnswerShares, Change, Evaluation, General, Interval, Probes, Steering, WinRate
 from lpm_kernel.proof.numbers import between, number, percent, points, signed, signed_whole, whole
+from lpm_kernel.records import CasesJudged, Examination
 
 Result = Literal["worse", "better", "same", "unreadable"]
 

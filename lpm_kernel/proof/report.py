@@ -10,9 +10,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from lpm_kernel.errors import DataError
 from lpm_kernel.files import read_jsonl
@@ -22,8 +23,11 @@ from lpm_kernel.proof.cards import question_cards
 from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.proof.evaluation import Evaluation, Trial
 from lpm_kernel.proof.figures import SIGNS
-from lpm_kernel.proof.numbers import number, percent, signed
+from lpm_kernel.proof.numbers import number, signed
 from lpm_kernel.records import Evidence, Prompt
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 METRICS = {"training pairs": "rewards/margins", "held-out pairs": "eval_rewards/margins"}
 """The lines of the margins chart, and their keys in the training log."""
@@ -48,15 +52,9 @@ def write_report(
     training_log_path: Path | None,
 ) -> None:
     """Render the page; parts whose file is not there are left out. Raises DataError for a damaged one."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_seen
-    )
-    environment.filters |= {"signed": signed, "number": number, "percent": percent, "csp_hash": _csp_hash}
     questions = question_cards(trials)
     results = Counter(question.result for question in questions)
-    page = environment.from_string(_part("html.jinja")).render(
+    page = _template().render(
         evaluation=evaluation,
         sentences=sentences.sentences(evaluation),
         finding=sentences.finding(evaluation),
@@ -87,6 +85,17 @@ def _sections(evaluation: Evaluation) -> dict[str, Any]:
         "examined": evaluation.examination and figures.examined(evaluation.examination),
         "others": others,
     }
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_seen
+    )
+    environment.filters |= {"signed": signed, "number": number, "csp_hash": _csp_hash}
+    return environment.from_string(_part("html.jinja"))
 
 
 def _part(suffix: str) -> str:
