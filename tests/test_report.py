@@ -19,7 +19,8 @@ from test_gate import ORIGIN, trial
 from lpm_kernel.owner.facts import Told
 from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.proof.evaluation import Evaluation, JudgeIdentity, Model, Models, Origin, Probes, Rule, Trial
-from lpm_kernel.proof.gate import GateConfig, decide, measure
+from lpm_kernel.proof.gate import GateConfig, decide
+from lpm_kernel.proof.measuring import measure
 from lpm_kernel.proof.numbers import percent
 from lpm_kernel.proof.report import points, write_report
 from lpm_kernel.proof.sentences import sentences
@@ -61,7 +62,7 @@ def page(
     origin: Origin = ORIGIN,
     evaluation: Evaluation | None = None,
 ) -> str:
-    evaluation = evaluation or decide(measure(trials, GateConfig(), origin=origin), GateConfig())
+    evaluation = evaluation or decide(measure(trials, origin=origin), GateConfig())
     path, log_path = folder / "report.html", folder / "training_log.json"
     log_path.write_text(json.dumps(log))
     write_report(
@@ -342,12 +343,15 @@ def test_a_model_that_stays_is_told_by_the_rules_that_are_broken() -> None:
 
 
 def test_what_cannot_be_measured_is_told_with_what_would_make_it_so() -> None:
-    cure = "Name a language model as judge."
-    unknown = evaluated(decision="keep", finding="cannot be measured", rules=(UNKNOWN,), to_measure=cure)
+    unexamined = Rule(name="judge", holds=None, figure=None, bound=None, reason="the judge was not examined")
+    cures = "Add notes. Have the judge examined: lpm judge exam."
+    rules = (BROKEN, UNKNOWN, unexamined)
+    unknown = evaluated(decision="keep", finding="cannot be measured", rules=rules, to_measure=cures)
     first, second = sentences(unknown)
-    because = "because only 3 questions have facts; 8 are needed; what would make it so: name a language model as judge"
+    because = "because only 3 questions have facts; 8 are needed, and because the judge was not examined"
     assert first == f"This cannot be measured, {because}."
-    assert second == "Until then your model stays as it is."
+    cured = "What would make it so: add notes. Have the judge examined: lpm judge exam."
+    assert second == f"Until then your model stays as it is. {cured}"
 
 
 @pytest.mark.parametrize(("decision", "told"), [("promote", "Your new model is better"), ("keep", "Your model stays")])
@@ -443,7 +447,7 @@ def test_each_rule_has_its_sign_and_its_sentence_and_the_broken_come_first(tmp_p
     told = words(section(page(tmp_path, evaluation=evaluated(rules=rules)), "The rules of the decision"))
     signs = re.findall("✗ broken|[?] not measured|✓ holds", told)
     assert signs == ["✗ broken", "? not measured", *["✓ holds"] * 3]
-    assert [rule.reason for rule in rules if rule.reason not in told] == []
+    assert [rule.reason for rule in rules if rule.reason.rstrip(".") not in told] == []
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,10 @@ def write_report(
         evaluation=evaluation,
         sentences=sentences.sentences(evaluation),
         finding=sentences.finding(evaluation),
-        rules=[(rule, sentences.RULES[rule.name][0]) for rule in sentences.ordered(evaluation.rules)],
+        rules=[
+            (rule.holds, sentences.RULES[rule.name][0], sentences.as_sentence(rule.reason))
+            for rule in sentences.ordered(evaluation.rules)
+        ],
         **_sections(evaluation),
         questions=questions,
         counts={result: results[result] for result in SIGNS},

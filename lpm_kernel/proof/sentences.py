@@ -1,6 +1,7 @@
 """The decision and why, in two plain sentences for the owner; and each of the gate's rules by its name in words."""
 
 from lpm_kernel.proof.evaluation import Evaluation, Rule
+from lpm_kernel.proof.gate import MUST_BE_KNOWN, WITHOUT_A_VERDICT
 from lpm_kernel.proof.numbers import percent
 
 HEADLINES = {
@@ -33,11 +34,11 @@ def sentences(evaluation: Evaluation) -> tuple[str, ...]:
     if found == "better":
         return f"{HEADLINES[found]}: {_told(evaluation, 'it')}.", _support(evaluation)
     if found == "cannot be measured":
-        cure = f"; what would make it so: {_clause(evaluation.to_measure)}" if evaluation.to_measure else ""
-        return f"{HEADLINES[found]}, because {_why(evaluation)}{cure}.", "Until then your model stays as it is."
+        cure = f" What would make it so: {_clause(evaluation.to_measure)}." if evaluation.to_measure else ""
+        return f"{HEADLINES[found]}, because {_why(evaluation)}.", f"Until then your model stays as it is.{cure}"
     objections = [RULES[rule.name][1] for rule in evaluation.rules if rule.holds is False]
     because = f", because {'; and '.join(objections)}" if objections else f": {_clause('; '.join(evaluation.reasons))}"
-    return f"{HEADLINES[found]}{because}.", f"{_clause(_told(evaluation, 'the new one'), upper=True)}."
+    return f"{HEADLINES[found]}{because}.", as_sentence(_told(evaluation, "the new one"))
 
 
 def _told(evaluation: Evaluation, new: str) -> str:
@@ -63,7 +64,7 @@ def _support(evaluation: Evaluation) -> str:
     """Why the gain may be believed: wrong facts and rules; in older files the reasons."""
     rules = evaluation.rules
     if not rules:
-        return f"{_clause('; '.join(evaluation.reasons), upper=True)}."
+        return as_sentence("; ".join(evaluation.reasons))
     held, unknown = (sum(rule.holds is state for rule in rules) for state in (True, None))
     gate = f"{held} of the {_count(len(rules), 'rule')} below hold"
     gate += f", {unknown} could not be measured" if unknown else ""
@@ -74,8 +75,12 @@ def _support(evaluation: Evaluation) -> str:
 
 
 def _why(evaluation: Evaluation) -> str:
-    rule = next((rule for rule in evaluation.rules if rule.name == "measurable" and not rule.holds), None)
-    return _clause(rule.reason if rule else "; ".join(evaluation.reasons)) or RULES["measurable"][1]
+    unknown = [rule.reason for rule in evaluation.rules if _hides_the_verdict(rule)] or evaluation.reasons
+    return ", and because ".join(map(_clause, unknown))
+
+
+def _hides_the_verdict(rule: Rule) -> bool:
+    return rule.name in (MUST_BE_KNOWN if rule.holds is None else WITHOUT_A_VERDICT) and not rule.holds
 
 
 def ordered(rules: tuple[Rule, ...]) -> list[Rule]:
@@ -83,9 +88,14 @@ def ordered(rules: tuple[Rule, ...]) -> list[Rule]:
     return sorted(rules, key=lambda rule: (rule.holds is True, rule.holds is None))
 
 
+def as_sentence(reason: str) -> str:
+    """A reason of the gate as it stands by itself."""
+    return f"{_clause(reason, upper=True)}."
+
+
 def _clause(text: str, *, upper: bool = False) -> str:
     """A sentence as part of another one."""
-    text = text.strip().rstrip(".")
+    text = text.strip().rstrip(".").replace(" -> ", " → ")
     is_word = text[1:2].islower() or text[1:2].isspace()
     return (text[:1].upper() if upper else text[:1].lower()) + text[1:] if is_word else text
 
