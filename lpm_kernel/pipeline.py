@@ -7,7 +7,7 @@ from typing import Any
 
 from lpm_kernel.config import Config, nearest
 from lpm_kernel.errors import UsageError
-from lpm_kernel.L2 import evaluate_model, export_gguf, merge_lora_weights, prepare_data, sft_train
+from lpm_kernel.L2 import evaluate_model, export_gguf, judge_exam, merge_lora_weights, prepare_data, sft_train
 from lpm_kernel.L2.dpo import dpo_data, dpo_train
 
 
@@ -54,6 +54,15 @@ STEPS: tuple[Step, ...] = (
         },
     ),
     Step(
+        "judge-exam",
+        judge_exam,
+        needs={"items_path": "items", "bio_path": "global_bio"},
+        makes={"examination_path": "examination"},
+        resumes=True,
+        journals=True,
+        account="examination_path",
+    ),
+    Step(
         "sft-train",
         sft_train,
         needs={
@@ -86,6 +95,7 @@ STEPS: tuple[Step, ...] = (
             "prompts_path": "prompts",
             "items_path": "items",
             "bio_path": "global_bio",
+            "examination_path": "examination",
             "gguf_path": "lpm.gguf",
         },
         makes={
@@ -94,7 +104,7 @@ STEPS: tuple[Step, ...] = (
             "verdicts_path": "verdicts",
             "account_path": "pairs_account",
         },
-        replaceable={"gguf_path": dpo_data.has_other_server},
+        replaceable={"gguf_path": dpo_data.has_other_server, "examination_path": dpo_data.examines_itself},
         resumes=True,
         journals=True,
         account="account_path",
@@ -130,6 +140,7 @@ STEPS: tuple[Step, ...] = (
             "probes_path": "probes",
             "items_path": "items",
             "bio_path": "global_bio",
+            "examination_path": "examination",
         },
         makes={"evaluation_path": "evaluation.json", "report_path": "report.html"},
         uses={
@@ -139,6 +150,7 @@ STEPS: tuple[Step, ...] = (
             "merged_model_path": "dpo_merged_model",
             "fidelity_path": "dpo_fidelity",
         },
+        replaceable={"examination_path": evaluate_model.examines_itself},
         resumes=True,
         journals=True,
         names_run=True,

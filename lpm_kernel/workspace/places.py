@@ -20,6 +20,7 @@ ARTIFACTS: dict[str, tuple[str, ...]] = {
     "probes": ("L2/data/dpo/probes.jsonl",),
     "items": ("L2/data/dpo/items.jsonl",),
     "items_account": ("L2/data/dpo/items_account.json",),
+    "examination": ("L2/data/dpo/examination.json",),
     "personal_model": (
         "model/output/personal_model/",
         "model/output/personal_model/*/",
@@ -173,9 +174,13 @@ class Workspace:
     def work_path(self, step: str) -> Path:
         """A folder of the step that survives a kill: journal, checkpoints, logs; raises OutputError for a link."""
         self.refuse_links()
-        path = self.runs_path / "work" / step
+        path = self.work_place(step)
         make_folder(path)
         return path
+
+    def work_place(self, step: str) -> Path:
+        """Where that folder is, or would be."""
+        return self.runs_path / "work" / step
 
     def clear_work(self, step: str) -> None:
         """Take away what only an unfinished step needs: checkpoints are several times the size of a model."""

@@ -13,38 +13,42 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
 
 from lpm_kernel import judges
 from lpm_kernel.errors import DataError, Finding, ServiceError
-from lpm_kernel.files import file_sha256, key_of, read_jsonl, write_json
-from lpm_kernel.journal import Journal, open_journal
+from lpm_kernel.files import file_sha256, key_of, read_jsonl, read_record, write_json
+from lpm_kernel.journal import Journal, open_journal, reading_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Question
+from lpm_kernel.judges.confidence import ConfidenceConfig, deciding, weigh
+from lpm_kernel.judges.examination import ExamConfig, known_or_examined, refuse_unbelieved
 from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.manner import manner_of, signs, vice
 from lpm_kernel.judges.pairing import Choice, choose, comparisons, distinct, too_few
 from lpm_kernel.judges.questions import question_of
+from lpm_kernel.judges.stranger import stranger_bio
 from lpm_kernel.L2.dpo.utils import full_row_of, pair_of, write_full, write_pairs
-from lpm_kernel.owner.bio import read_bio
+from lpm_kernel.owner.bio import digests, read_bio
 from lpm_kernel.owner.facts import Facts
 from lpm_kernel.progress import say, tally
-from lpm_kernel.records import Answer, Evidence, PairsAccount, Prompt, Served
+from lpm_kernel.records import Answer, Evidence, Examination, PairsAccount, Prompt, Served, Verdict
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.concurrency import map_in_order
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.probe import props
-from lpm_kernel.serving.sampling import SamplingConfig, sample
+from lpm_kernel.serving.sampling import SamplingConfig, known_answers, sample
 from lpm_kernel.urls import on_loopback
 
 ENOUGH_COMPARISONS = 10
 """Of fewer, nothing is said about the judge while there are pairs."""
 
 
-class StageConfig(ServingConfig, SamplingConfig, JudgeConfig):
+class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, ExamConfig, ConfidenceConfig):
     """Sampling, serving and judging."""
 
     answers: int = Field(3, ge=2, le=16, description="Answers to each prompt.")
@@ -58,6 +62,61 @@ def preflight(config: StageConfig) -> list[Finding]:
 def has_other_server(config: StageConfig) -> bool:
     """Whether somebody else's server stands in for the GGUF."""
     return connect.has_other_server(config)
+
+
+def examines_itself(_: StageConfig) -> bool:
+    """Whether the judge is examined here, where no examination is at hand: always."""
+    return True
+
+
+def forecast(
+    config: StageConfig,
+    *,
+    prompts_path: Path,
+    items_path: Path,
+    bio_path: Path,
+    gguf_path: Path | None = None,
+    account_path: Path,
+    work_path: Path,
+) -> list[str]:
+    """What a run would ask again of model and judge, from the journal of the runs before; nobody is asked for it."""
+    with reading_journal(work_path / "journal.sqlite") as journal:
+        if journal is None:
+            return []
+        account, bio = read_record(account_path, PairsAccount), read_bio(bio_path)
+        facts = Facts(read_jsonl(items_path, Prompt), bio)
+        ours = gguf_path is not None and not has_other_server(config)
+        model = file_sha256(gguf_path) if ours and gguf_path else account.served.identity
+        again = asyncio.run(_again(config, list(read_jsonl(prompts_path, Prompt)), facts, bio, model, journal))
+    now = digests(bio)
+    changed = [title for title in now | account.sections if now.get(title) != account.sections.get(title)]
+    total, judged = again.total(), again["answers"] + again["verdicts"]
+    told = [f"{judged} of {total} prompts are judged again{_named(changed)}"]
+    return [*told, *([f"{again['answers']} of them are answered again"] if again["answers"] else [])]
+
+
+def _named(titles: Sequence[str]) -> str:
+    """Sections of the bio, in brackets."""
+    named = ", ".join(title or "without a heading" for title in titles)
+    return f" (section{'s' if len(titles) > 1 else ''} {named})" if titles else ""
+
+
+async def _again(
+    config: StageConfig, prompts: Sequence[Prompt], facts: Facts, bio: str, model: str, journal: Journal
+) -> Counter[str]:
+    """How many prompts lack answers, or else verdicts, in the journal; under the empty name those that lack nothing."""
+    async with open_judge(config) as judge:
+        journaled = JournaledJudge(judge, journal)
+
+        def lacking(prompt: Prompt) -> str:
+            answers = [a for a in known_answers(journal, prompt, config, config.answers, model) if a is not None]
+            if len(answers) < config.answers:
+                return "answers"
+            question, texts = question_of(prompt, facts, bio), [answer.text for answer in answers]
+            pairs = comparisons(distinct(answers))
+            return "" if all(journaled.knows(question, texts, i, j) for i, j in pairs) else "verdicts"
+
+        return Counter(map(lacking, prompts))
 
 
 @dataclass
@@ -100,6 +159,7 @@ def run(
     prompts_path: Path,
     items_path: Path,
     bio_path: Path,
+    examination_path: Path | None,
     gguf_path: Path | None,
     full_path: Path,
     direct_path: Path,
@@ -112,16 +172,19 @@ def run(
     The account is written before no pair is an error.
     """
     bio = read_bio(bio_path)
-    facts = Facts(read_jsonl(items_path, Prompt), bio)
+    items = list(read_jsonl(items_path, Prompt))
+    facts = Facts(items, bio)
     with (
         connect.connect(gguf_path, config, work_path / "server.log") as endpoint,
         open_journal(work_path / "journal.sqlite") as journal,
     ):
         served = _served(endpoint, gguf_path)
-        synthesis = _Synthesis(config, prompts_path, bio, facts, endpoint, served.identity, journal)
+        synthesis = _Synthesis(
+            config, prompts_path, items, facts, bio, examination_path, endpoint, served.identity, journal
+        )
         found = asyncio.run(synthesis.write(verdicts_path))
     say(found.sentence)
-    write_json(account_path, _account(found, served))
+    write_json(account_path, _account(found, served, bio, synthesis.examination))
     _refuse_if_worthless(found, config)
     write_pairs(direct_path, (pair_of(p, e) for p, e in _chosen(prompts_path, verdicts_path)))
     chosen = _chosen(prompts_path, verdicts_path)
@@ -134,13 +197,18 @@ class _Synthesis:
 
     config: StageConfig
     prompts_path: Path
-    bio: str
+    items: Sequence[Prompt]
     facts: Facts
+    bio: str
+    examination_path: Path | None
     endpoint: Endpoint
     model: str
     journal: Journal
     instruct: Callable[[Question], str] = field(init=False)
     """Question -> what the judge judges it by, once it is open."""
+
+    examination: Examination | None = None
+    """What the judge is worth, once it is known; None where it is believed unexamined."""
 
     def instruction_of(self, prompt: Prompt) -> str:
         """What the judge judged the prompt by."""
@@ -165,6 +233,11 @@ class _Synthesis:
             prompts = read_jsonl(self.prompts_path, Prompt)
             total = sum(1 for _ in read_jsonl(self.prompts_path, Prompt))
             journaled = JournaledJudge(judge, self.journal)
+            self.examination = await known_or_examined(
+                journaled, self.examination_path, self.items, self.facts, self.bio, self.config
+            )
+            if self.examination is not None:
+                refuse_unbelieved(self.examination, judges.cure(self.config))
 
             async def one(prompt: Prompt) -> Evidence:
                 return await self._one(prompt, client, journaled)
@@ -183,7 +256,37 @@ class _Synthesis:
         except RefusedError as error:
             say(f"  item {prompt.row} is dropped: {error}")
             return _dropped(prompt, "refused_by_server")
-        return await _judged(prompt, question_of(prompt, self.facts, self.bio), answers, judge)
+        question = question_of(prompt, self.facts, self.bio)
+        return await self._weighed(prompt, question, await _judged(prompt, question, answers, judge), judge)
+
+    async def _weighed(self, prompt: Prompt, question: Question, evidence: Evidence, judge: JournaledJudge) -> Evidence:
+        """With the pair's confidence and what it is made of; without the pair where that is too small."""
+        if evidence.chosen is None:
+            return evidence
+        stranger = await self._strangers(prompt, question, evidence, judge) if self.config.ask_stranger else None
+        weight = weigh(evidence, self.examination, stranger, self.config)
+        weighed = evidence.model_copy(update={"weighed": weight.ingredients})
+        if weight.confidence < self.config.min_confidence:
+            return weighed.model_copy(update={"chosen": None, "rejected": None, "dropped": "too_uncertain"})
+        return weighed.model_copy(update={"confidence": weight.confidence})
+
+    async def _strangers(
+        self, prompt: Prompt, question: Question, evidence: Evidence, judge: JournaledJudge
+    ) -> Verdict | None:
+        """The deciding comparison by a stranger's bio; None where the judge would see the same."""
+        own = deciding(evidence)
+        contested = question.measure is not None and bool(question.measure.refuted)
+        facts, bio = (self._strangers_facts if contested else self.facts), stranger_bio(self.facts.language)
+        texts = [answer.text for answer in evidence.answers]
+        stranger, pair = question_of(prompt, facts, bio), (texts[own.first], texts[own.second])
+        if judge.judge.asked(question, *pair) == judge.judge.asked(stranger, *pair):
+            return None
+        return await judge.verdict(prompt.id, stranger, texts, own.first, own.second)
+
+    @cached_property
+    def _strangers_facts(self) -> Facts:
+        """Those that a stranger's bio would confirm."""
+        return Facts(self.items, stranger_bio(self.facts.language))
 
 
 async def _judged(prompt: Prompt, question: Question, answers: Sequence[Answer], judge: JournaledJudge) -> Evidence:
@@ -240,7 +343,7 @@ def _identity(endpoint: Endpoint) -> str:
     return key_of("unknown", endpoint.base_url, endpoint.model, str(named), now_there, described.get("build_info"))
 
 
-def _account(found: Tally, served: Served) -> PairsAccount:
+def _account(found: Tally, served: Served, bio: str, examination: Examination | None) -> PairsAccount:
     return PairsAccount(
         prompts=found.prompts,
         pairs=found.pairs,
@@ -249,6 +352,8 @@ def _account(found: Tally, served: Served) -> PairsAccount:
         manner=manner_of(found.signs),
         answers=dict(sorted(found.answers.items())),
         served=served,
+        sections=digests(bio),
+        examination=examination,
     )
 
 
