@@ -3,8 +3,10 @@
 Notes are held out, not single questions: no item of a held-out note becomes a pair. A part of such a note's
 items are the questions of the evaluation, seen by no training; the others stay with SFT, which must teach the
 note for the question to be fair. An item without `doc_id` that tells a fact of a held-out note is set aside too.
-Notes that say the same count as one. Beside them stand the probes of `owner/probes.py`, among them contested questions,
-which are withheld by wording: so contested notes are held out last.
+Notes that say the same count as one. Beside the owner's own, questions that no note answers become prompts, so that a
+model learns to say so; those of the evaluation are about other things.
+Beside the held-out questions stand the probes of `owner/probes.py`, among them contested questions, which are withheld
+by wording: so contested notes are held out last.
 """
 
 import sys
@@ -32,6 +34,7 @@ from lpm_kernel.owner.facts import Facts, notes_of
 from lpm_kernel.owner.items import ItemConfig, read_items, same_question, same_text
 from lpm_kernel.owner.marked_words import facts_of
 from lpm_kernel.owner.probes import ProbeConfig
+from lpm_kernel.owner.unanswerable import unanswerable
 from lpm_kernel.progress import progress, say, tally
 from lpm_kernel.records import ItemsAccount, Probe, Prompt
 
@@ -95,9 +98,11 @@ def run(
             f"{merged_path}: {_all_the_same(items)}, so none is left for pairs{tally(split.set_aside)}; add notes "
             "about other things, or make pairs that no evaluation follows: --held-out-share 0"
         )
+    most = round(config.unanswerable_share * len(split.prompts))
+    made = unanswerable(split.prompts, items, most, seed=config.seed, side="paired")
     asked = split.withheld + (probes.made(items, config, config, config.seed) if config.held_out_share else [])
     write_jsonl(items_path, items)
-    write_jsonl(prompts_path, split.prompts)
+    write_jsonl(prompts_path, split.prompts + made)
     write_jsonl(held_out_path, split.held_out)
     write_jsonl(probes_path, asked)
     account = ItemsAccount(
@@ -105,6 +110,7 @@ def run(
         usable=len(items),
         skipped=dict(sorted(skipped.items())),
         prompts=len(split.prompts),
+        made=len(made),
         held_out=len(split.held_out),
         set_aside=dict(sorted(split.set_aside.items())),
         variants=dict(sorted(Counter(item.variant for item in items).items())),
@@ -115,6 +121,7 @@ def run(
         f"+ {split.set_aside.total()} set aside{tally(split.set_aside)}"
     )
     kinds: Counter[str] = Counter(probe.kind for probe in asked)
+    say(f"asked for pairs beside the prompts: {len(made)}{tally({'unanswerable': len(made)})}")
     say(f"asked beside the held-out questions: {kinds.total()}{tally(kinds)}")
 
 
@@ -154,7 +161,9 @@ def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> ItemS
         elif prompts.setdefault((item.system, item.user), item) is not item:
             set_aside["same_question"] += 1
     disputed = {same_question(item) for item in contested}
-    wordings = probes.withheld(list(prompts.values()), disputed, config, config.seed) if config.held_out_share else {}
+    wordings = {}
+    if config.held_out_share:
+        wordings = probes.withheld(list(prompts.values()), items, disputed, config, config.seed)
     left, withheld = [], []
     for prompt in prompts.values():
         kind = wordings.get(same_question(prompt))
