@@ -33,6 +33,7 @@ FACTS = {
     "note-4": ("Where is the workshop?", "It stands at 14 Via Rossetti."),
 }
 SLOW = {
+    *("test_blind", "test_choices", "test_pairs_command"),
     *("test_bad_input", "test_base_model", "test_cli", "test_client", "test_damage", "test_demo", "test_dpo_data"),
     *("test_evaluate", "test_export", "test_fidelity", "test_foreign", "test_foreign_folder", "test_front"),
     *("test_http", "test_kill", "test_merge", "test_report_page", "test_run", "test_secrets", "test_serving"),
