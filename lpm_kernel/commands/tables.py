@@ -44,9 +44,10 @@ def show_steps(as_json: bool) -> None:
         rows = [{"name": s.name} | {c: list(getattr(s, c).values()) for c in columns} for s in STEPS]
         _print_json({"steps": rows})
         return
-    table = _table("step", "needs", "heeds, if there", "makes")
+    table = _table("step", "needs", "makes")
     for step in STEPS:
-        table.add_row(step.name, *(", ".join(roles.values()) for roles in (step.needs, step.heeds, step.makes)))
+        heeded = f"; if there: {', '.join(step.heeds.values())}" if step.heeds else ""
+        table.add_row(step.name, ", ".join(step.needs.values()) + heeded, ", ".join(step.makes.values()))
     _console().print(table)
 
 
