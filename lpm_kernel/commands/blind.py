@@ -79,6 +79,8 @@ def _ask(owner: "OwnersWord", count: int, seed: int) -> None:
 
     now = owner.round(count, seed)
     said = []
+    if now.left:
+        say("Which answer is the better one? Keys: 1 or 2; t where neither is. Each vote is kept at once.")
     if now.there < count:
         say(f"there are {now.there} questions to ask, fewer than {count}")
     with _keys() as key:

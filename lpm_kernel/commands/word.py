@@ -1,5 +1,6 @@
 """What `lpm blind` and `lpm pairs` print: blocks of text that read at any width, and JSON for machines."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -83,15 +84,16 @@ def _question_row(question: BlindQuestion) -> dict[str, Any]:
 def show_result(owner: OwnersWord) -> None:
     """How far owner and judge agree, what it means, and what comes next."""
     found, config = owner.agreement, owner.config
-    votes = [vote.vote for vote in owner.words.votes.values()]
-    gold = votes.count("first") + votes.count("second")
-    skipped = votes.count("skip")
-    told_all = f"{gold} answers preferred, {votes.count('tie')} ties, {skipped} skipped"
-    doubts = " These are the pairs it was least sure of: over all its pairs you are likely to agree more."
+    counts = Counter(vote.vote for vote in owner.words.votes.values())
+    preferred = counts["first"] + counts["second"]
     barred = found.believed is False and not config.accept_judge_pairs
     said = refusal(found, config) if barred else told(found, config)
-    _console().print(Text(f"{told_all}\n{said}.{doubts if found.kappa is not None else ''}"))
-    _console().print(Text(_next(owner)))
+    unsure = "These are the pairs it was least sure of: over all of its pairs you are likely to agree more."
+    among_all = found.kappa is not None and found.votes < owner.judges_pairs
+    out = _console()
+    out.print(f"preferred: {preferred}, ties: {counts['tie']}, skipped: {counts['skip']}")
+    out.print(Text(f"{said}. {unsure}" if among_all else f"{said}."))
+    out.print(Text(_next(owner)))
 
 
 def _next(owner: OwnersWord) -> str:

@@ -122,6 +122,11 @@ class OwnersWord:
         self._add(last.model_copy(update={"vote": "undo", "at": now()}))
 
     @property
+    def judges_pairs(self) -> int:
+        """Pairs that the judge made."""
+        return sum(evidence.chosen is not None for evidence in self._judged.values())
+
+    @property
     def agreement(self) -> Agreement:
         """Between the votes so far and the judge."""
         return agreement_of(self._judged.values(), self.words, self.config)
