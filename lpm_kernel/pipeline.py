@@ -7,7 +7,7 @@ from typing import Any
 
 from lpm_kernel.config import Config, nearest
 from lpm_kernel.errors import UsageError
-from lpm_kernel.L2 import evaluate_model, export_gguf, merge_lora_weights, prepare_data, sft_train
+from lpm_kernel.L2 import evaluate_model, export_gguf, judge_exam, merge_lora_weights, prepare_data, sft_train
 from lpm_kernel.L2.dpo import dpo_data, dpo_train
 
 
@@ -51,14 +51,29 @@ STEPS: tuple[Step, ...] = (
         makes={
             "prompts_path": "prompts",
             "held_out_path": "held_out",
+            "probes_path": "probes",
             "items_path": "items",
             "account_path": "items_account",
         },
     ),
     Step(
+        "judge-exam",
+        judge_exam,
+        needs={"items_path": "items", "bio_path": "global_bio"},
+        makes={"examination_path": "examination"},
+        resumes=True,
+        journals=True,
+        account="examination_path",
+    ),
+    Step(
         "sft-train",
         sft_train,
-        needs={"base_model_path": "base_model", "training_data_path": "items", "held_out_path": "held_out"},
+        needs={
+            "base_model_path": "base_model",
+            "training_data_path": "items",
+            "held_out_path": "held_out",
+            "probes_path": "probes",
+        },
         makes={"adapter_path": "personal_model"},
         resumes=True,
     ),
@@ -83,6 +98,7 @@ STEPS: tuple[Step, ...] = (
             "prompts_path": "prompts",
             "items_path": "items",
             "bio_path": "global_bio",
+            "examination_path": "examination",
             "gguf_path": "lpm.gguf",
         },
         makes={
@@ -92,7 +108,7 @@ STEPS: tuple[Step, ...] = (
             "account_path": "pairs_account",
         },
         heeds={"votes_path": "votes", "choices_path": "choices"},
-        replaceable={"gguf_path": dpo_data.has_other_server},
+        replaceable={"gguf_path": dpo_data.has_other_server, "examination_path": dpo_data.examines_itself},
         resumes=True,
         journals=True,
         account="account_path",
@@ -125,8 +141,10 @@ STEPS: tuple[Step, ...] = (
             "before_gguf_path": "lpm.gguf",
             "after_gguf_path": "dpo_lpm.gguf",
             "held_out_path": "held_out",
+            "probes_path": "probes",
             "items_path": "items",
             "bio_path": "global_bio",
+            "examination_path": "examination",
         },
         makes={"evaluation_path": "evaluation.json", "report_path": "report.html"},
         uses={

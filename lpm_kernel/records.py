@@ -11,6 +11,8 @@ Role = Literal["system", "user", "assistant"]
 Outcome = Literal["first", "second", "tie", "failed"]
 Task = Literal["memory", "context", "feedback", "identity", "time"]
 """What a question asks of a second self: a rubric each."""
+Interval = tuple[float, float]
+"""95 % bounds, the lower one first."""
 ProbeKind = Literal["contested", "unanswerable", "paraphrase", "general"]
 
 
@@ -203,6 +205,95 @@ class Manner(Record):
     second_place: int
 
 
+class CasesJudged(Record):
+    """What became of the cases of one kind, or of all; each is asked in both orders."""
+
+    cases: int
+    right: int
+    wrong: int
+    tied: int
+    """Both orders said tie, or they disagreed."""
+    failed: int
+
+
+class StrengthBand(Record):
+    """Decided cases whose verdict was as strong as this."""
+
+    least: float
+    """Of a verdict in this band; the band ends where the next one begins."""
+    right: int
+    wrong: int
+
+
+class Examination(Record):
+    """`examination.json`: what a judge is worth on this owner's notes."""
+
+    judge: str
+    """All that its verdicts depend on, as `Judge.name`."""
+    label: str
+    """As people call it."""
+    questions: int
+    all: CasesJudged
+    """The cases that have a better answer."""
+    kinds: dict[str, CasesJudged]
+    """By kind of case; `paraphrase` is right when it is a tie."""
+    tasks: dict[str, CasesJudged]
+    lengths: dict[str, CasesJudged] = Field(default_factory=dict)
+    """The cases where both tell facts: `right_is_longer`, `right_is_shorter`."""
+    accuracy: float | None
+    """Right among those that have a better answer, ties as half; None without a case."""
+    accuracy_ci95: Interval | None
+    """Clustered by question."""
+    flips: float | None
+    """Share of comparisons whose two orders disagree."""
+    ties: float | None
+    """Share of ties among the cases that have a better answer."""
+    first_place: float | None = None
+    """Share of the verdicts for an answer that went to the one shown first; None without any."""
+    first_place_ci95: Interval | None = None
+    longer: float | None
+    """Share of decided comparisons between two right answers that the longer one won; None without any."""
+    longer_ci95: Interval | None
+    failed: float | None = None
+    """Share of comparisons without a verdict."""
+    strengths: tuple[StrengthBand, ...] = ()
+    """By how clearly the judge decided, the weaker half first; empty where it does not say."""
+    effective_cases: float | None = None
+    """As many independent cases tell as much: `all` over the design effect of its questions."""
+    finding: Literal["passed", "failed", "cannot be examined"] = "failed"
+    passed: bool
+    faults: tuple[str, ...]
+    """Why it did not pass, each a sentence with its figure and bound."""
+    to_examine: str = ""
+    """What would make it examinable, where it is not."""
+    accepted: bool = False
+    """The owner believes it all the same (--accept-judge)."""
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether its verdicts may make pairs and promote."""
+        return self.passed or self.accepted
+
+    @property
+    def sentence(self) -> str:
+        """What came of it, for people."""
+        if self.finding == "cannot be examined":
+            told = f"the judge {self.label} cannot be examined: {'; '.join(self.faults)}. {self.to_examine}"
+        elif self.passed:
+            told = f"the judge {self.label} passed its examination: {self._accuracy_told}"
+        else:
+            told = f"the judge {self.label} failed its examination: {'; '.join(self.faults)}"
+        return f"{told} (believed all the same: --accept-judge)" if self.accepted else told
+
+    @property
+    def _accuracy_told(self) -> str:
+        low, high = self.accuracy_ci95 or (0.0, 1.0)
+        return (
+            f"right in {self.accuracy or 0:.0%} of {self.all.cases} cases over {self.questions} questions "
+            f"(95 % bounds {low:.0%} to {high:.0%}), its orders differ in {self.flips or 0:.0%}"
+        )
+
+
 class Agreement(Record):
     """How far the owner's blind votes and the judge's pairs agree; chance and kappa after Cohen 1960."""
 
@@ -211,13 +302,13 @@ class Agreement(Record):
     agreed: int
     agreement: float | None
     """None without a vote."""
-    agreement_ci95: tuple[float, float] | None
+    agreement_ci95: Interval | None
     """Exact (Clopper and Pearson 1934), over questions."""
     chance: float | None
     """The agreement of two who say first, second and tie as often as these two did, and no more."""
     kappa: float | None
     """(agreement - chance) / (1 - chance); None where chance is 1: both said one and the same each time."""
-    kappa_ci95: tuple[float, float] | None
+    kappa_ci95: Interval | None
     """The bounds of the agreement, at this chance."""
     believed: bool | None
     """Whether the judge's pairs may train by these votes; None where they are too few, or tell nothing."""
@@ -254,6 +345,8 @@ class PairsAccount(Record):
     answers: dict[str, int]
     """By finish reason; `owner` are those that the owner wrote."""
     served: Served
+    examination: Examination | None = None
+    """Of the judge; None where it was believed unexamined, and in older files."""
     owner: OwnersShare = OwnersShare()
 
 
@@ -264,7 +357,7 @@ class PreferencePair(Record):
     chosen: str
     rejected: str
     confidence: float = Field(1.0, gt=0.5, le=1)
-    """Probability that `chosen` is the better one; no loss weighs it yet."""
+    """Probability that `chosen` is the better one."""
 
 
 def without_surrogates(text: str) -> str:

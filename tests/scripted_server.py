@@ -125,8 +125,10 @@ def verdict(call: Call, outcome: str) -> str:
     """`first`, `second` or `tie` as JSON, spelt as the call's JSON schema wants it, else as our judge's prompt does."""
     asked = call.body.get("response_format", {}).get("json_schema", {}).get("schema", {})
     fields: dict[str, Any] = asked.get("properties", {"detailed_analysis": {}, "comparison": {"enum": VERDICTS}})
+    said = {"rests_on": "reference", "strength": "clear"}
     reply = {
-        name: next((v for v in kind.get("enum", ()) if v.startswith(outcome)), PRAISE) for name, kind in fields.items()
+        name: next((v for v in kind.get("enum", ()) if v.startswith(outcome)), said.get(name, PRAISE))
+        for name, kind in fields.items()
     }
     return json.dumps(reply)
 

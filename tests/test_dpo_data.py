@@ -25,8 +25,7 @@ from scripted_server import (
 
 from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
 from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_jsonl
-from lpm_kernel.judges import pairwise
-from lpm_kernel.judges.reference import ReferenceJudge
+from lpm_kernel.judges.rubric import instruction
 from lpm_kernel.L2 import prepare_data
 from lpm_kernel.L2.dpo.dpo_data import StageConfig, Tally, _refuse_if_worthless, run
 from lpm_kernel.L2.dpo.utils import read_pairs
@@ -99,9 +98,10 @@ def test_the_files_have_the_documented_fields(synthesise: Synthesise) -> None:
 
 def test_the_instruction_in_the_file_is_that_of_the_judge_who_judged(synthesise: Synthesise) -> None:
     with ScriptedServer() as server:
-        for judge, instruction in (("judge-honest", pairwise.SYSTEM), ("embedded", ReferenceJudge.instruction)):
+        for judge, said in (("judge-honest", instruction("en", "memory")), ("embedded", "Embedded, no language model")):
             full = json.loads(synthesise(server, judge=judge)["full_path"].read_text())
-            assert {row["eval_prompt"] for row in full} == {instruction}
+            assert len(full) > 10
+            assert all(row["eval_prompt"].startswith(said) for row in full)
 
 
 def test_the_judge_sees_question_answers_reference_and_bio_in_both_orders(synthesise: Synthesise) -> None:

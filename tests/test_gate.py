@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from lpm_kernel.models.merge_report import UpdateRetained
-from lpm_kernel.proof.evaluation import Evaluation, FactsTold, JudgeIdentity, Origin, Trial
+from lpm_kernel.owner.facts import Told
+from lpm_kernel.proof.evaluation import Evaluation, JudgeIdentity, Origin, Trial
 from lpm_kernel.proof.gate import GateConfig, decide, measure
 from lpm_kernel.proof.statistics import interval
 from lpm_kernel.records import Answer, Message, Outcome, Prompt, Verdict
@@ -27,8 +28,8 @@ def trial(number: int, outcome: Outcome, recall: tuple[float, float] | None = (0
     return Trial(prompt, answer, answer, [verdict], [neutral], frozenset(FACTS if recall else ""), before, after)
 
 
-def _telling(share: float) -> FactsTold:
-    return FactsTold(frozenset(FACTS[: round(share * len(FACTS))]), strays=frozenset())
+def _telling(share: float) -> Told:
+    return Told(frozenset(FACTS[: round(share * len(FACTS))]), frozenset())
 
 
 def decided(
@@ -48,7 +49,7 @@ def test_clear_wins_promote() -> None:
     assert evaluation.win_rate.rate == 0.9
     assert evaluation.win_rate.ci95
     assert evaluation.win_rate.ci95[0] > 0.5
-    assert evaluation.personalisation_lift.model_dump() == {"before": 0.1, "after": 0.9}
+    assert (evaluation.personalisation_lift.before, evaluation.personalisation_lift.after) == (0.1, 0.9)
 
 
 @pytest.mark.parametrize(

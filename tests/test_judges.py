@@ -216,14 +216,6 @@ def test_an_unreadable_judge_is_asked_again_and_then_failed() -> None:
     assert (opinion.outcome, len(asked)) == ("failed", ASKED)
 
 
-def test_the_reference_judge_prefers_facts_and_is_blind_to_the_order() -> None:
-    judge = ReferenceJudge(0.05)
-    precise, vague = "She lives in Trieste, since 2009.", "She lives somewhere nice, as people do."
-    assert asyncio.run(judge.compare(QUESTION, precise, vague)).outcome == "first"
-    assert asyncio.run(judge.compare(QUESTION, vague, precise)).outcome == "second"
-    assert asyncio.run(judge.compare(QUESTION, precise, precise)).outcome == "tie"
-
-
 @pytest.mark.parametrize(
     ("base_url", "place", "is_remote"),
     [
@@ -244,7 +236,7 @@ def test_a_judge_tells_where_it_is_asked(base_url: str, place: str, is_remote: b
 def test_a_judges_scores_come_back_from_the_journal(tmp_path: Path) -> None:
     async def told() -> Verdict:
         with open_journal(tmp_path / "journal.sqlite") as journal:
-            judge = JournaledJudge(ReferenceJudge(0.05), journal)
+            judge = JournaledJudge(ReferenceJudge(0.05, 0.3), journal)
             verdict = await judge.verdict("p", QUESTION, ["She lives in Trieste.", "Somewhere."], 0, 1)
             await journal.flush()
             return verdict

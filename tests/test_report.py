@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from test_gate import ORIGIN, trial
 
+from lpm_kernel.owner.facts import Told
 from lpm_kernel.proof.charts import Line, line_chart
-from lpm_kernel.proof.evaluation import FactsTold, JudgeIdentity, Model, Models, Origin, Trial
+from lpm_kernel.proof.evaluation import JudgeIdentity, Model, Models, Origin, Trial
 from lpm_kernel.proof.gate import GateConfig, decide, measure
 from lpm_kernel.proof.report import language_of, points, write_report
 from lpm_kernel.records import Answer, Message, Outcome
@@ -144,7 +145,7 @@ def saying(text: str) -> Trial:
     asked = (Message(role="user", content=text),)
     prompt = calm.prompt.model_copy(update={"messages": asked, "target": text})
     said = [Answer(text=text, finish_reason="stop")]
-    told = [FactsTold(frozenset(), frozenset([text]))]
+    told = [Told(frozenset(), frozenset([text]))]
     verdicts = [calm.verdicts[0].model_copy(update={"reason": text})]
     return replace(
         calm,
@@ -223,7 +224,7 @@ def facts(part: str) -> dict[str, list[str]]:
 def test_each_answer_has_its_own_score_and_facts(tmp_path: Path) -> None:
     scored = trial(0, "second", recall=(0.1, 0.2))
     verdict = scored.verdicts[0].model_copy(update={"scores": (0.25, 0.75)})
-    stray = [replace(scored.facts_before[0], strays=frozenset(["Graz"]))]
+    stray = [replace(scored.facts_before[0], wrong=frozenset(["Graz"]))]
     text = page(tmp_path, [replace(scored, verdicts=[verdict], facts_before=stray)])
     before, after = text.split("<b>Before</b>")[1].split("<b>After</b>")
     assert "score 0.25" in before

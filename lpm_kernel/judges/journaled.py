@@ -6,7 +6,7 @@ from dataclasses import asdict
 from lpm_kernel.errors import ServiceError
 from lpm_kernel.files import key_of
 from lpm_kernel.journal import Journal
-from lpm_kernel.judges.base import Judge, Opinion, Question, both_orders
+from lpm_kernel.judges.base import Judge, Opinion, Question, both_orders, strength_of
 from lpm_kernel.records import Verdict
 from lpm_kernel.serving.client import RefusedError
 from lpm_kernel.serving.concurrency import together
@@ -41,12 +41,20 @@ class JournaledJudge:
             judge=self.judge.name,
             orders=orders,
             scores=forward.scores,
-            strength=forward.strength,
+            strength=strength_of(forward, backward) if outcome in ("first", "second") else None,
             rests_on=forward.rests_on,
         )
 
+    def knows(self, question: Question, answers: Sequence[str], i: int, j: int) -> bool:
+        """Whether nothing would be asked of the judge for this verdict."""
+        orders = ((i, j), (j, i))
+        return all(self._journal.get(self._key(question, answers[a], answers[b])) is not None for a, b in orders)
+
+    def _key(self, question: Question, first: str, second: str) -> str:
+        return key_of("opinion", self.judge.name, self.judge.asked(question, first, second), first, second)
+
     async def _opinion(self, question: Question, first: str, second: str) -> Opinion:
-        key = key_of("opinion", self.judge.name, _asked(question), first, second)
+        key = self._key(question, first, second)
         known = self._journal.get(key)
         opinion = Opinion(**known) if known is not None else await self._ask(question, first, second)
         if opinion.outcome != "failed":
@@ -74,8 +82,3 @@ class JournaledJudge:
             return Opinion("failed", f"no answer: {error}")
         self._outages = 0
         return opinion
-
-
-def _asked(question: Question) -> dict[str, str]:
-    """The question as journals hold it: these names keep verdicts that were paid for."""
-    return {"question": question.question, "reference": question.target, "bio": question.bio}

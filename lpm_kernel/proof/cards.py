@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lpm_kernel.proof.evaluation import Evaluation, FactsTold, Trial
+from lpm_kernel.owner.facts import Told
+from lpm_kernel.proof.evaluation import Evaluation, Trial
 from lpm_kernel.records import Answer, Outcome, Verdict
 
 Result = Literal["worse", "better", "same", "unreadable"]
@@ -48,7 +49,7 @@ class Side:
     """Of the facts asked for."""
     missing: tuple[str, ...]
     strays: tuple[str, ...]
-    """Facts that are not called for."""
+    """Wrong facts."""
 
     @property
     def css(self) -> str:
@@ -112,7 +113,7 @@ def _figures(evaluation: Evaluation) -> Iterator[Figure]:
     yield Figure(
         "Stray facts an answer, before → after",
         f"{number(strays.before)} → {number(strays.after)}",
-        "names and numbers that the question does not call for: misplaced or invented",
+        "facts of another note, refuted by the bio, or invented",
         _result(strays.after, strays.before),
     )
     lift = evaluation.personalisation_lift
@@ -192,7 +193,7 @@ def _pairs(trial: Trial) -> list[Pair]:
     return [replace(pair, count=count) for pair, count in pairs.items()]
 
 
-def _side(answer: Answer, verdict: Verdict, place: int, told: FactsTold, facts: frozenset[str]) -> Side:
+def _side(answer: Answer, verdict: Verdict, place: int, told: Told, facts: frozenset[str]) -> Side:
     """`place` is 0 for before, 1 for after."""
     winner = {"first": 0, "second": 1}.get(verdict.outcome)
     return Side(
@@ -200,9 +201,9 @@ def _side(answer: Answer, verdict: Verdict, place: int, told: FactsTold, facts: 
         result="" if winner is None else "✓ won" if winner == place else "✗ lost",
         score=verdict.scores[place] if verdict.scores else None,
         is_cut=answer.finish_reason == "length",
-        told=tuple(sorted(told.told)),
-        missing=tuple(sorted(facts - told.told)),
-        strays=tuple(sorted(told.strays)),
+        told=tuple(sorted(told.right & facts)),
+        missing=tuple(sorted(facts - told.right)),
+        strays=tuple(sorted(told.wrong)),
     )
 
 

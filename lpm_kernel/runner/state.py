@@ -64,6 +64,8 @@ def state_of(step: Step, workspace: Workspace, config: Config) -> StepState:
         lacking = next(artifact for artifact, is_there in beside.items() if not is_there)
         place = workspace.find(lacking)
         return StepState("stale", (workspace.misfit(place) if place else "") or f"{lacking} is gone or of another run")
+    if not manifest.complete:
+        return StepState("stale", f"it ended without a result: {principal.name} says why")
     change = _changed_input(step, workspace, manifest) or _changed_setting(config, manifest)
     return StepState("stale", change) if change else StepState("done", f"made {manifest.made_at}", manifest)
 

@@ -17,8 +17,10 @@ ARTIFACTS: dict[str, tuple[str, ...]] = {
     "base_model": ("L2/base_models/*/",),
     "prompts": ("L2/data/dpo/prompts.jsonl",),
     "held_out": ("L2/data/dpo/held_out.jsonl",),
+    "probes": ("L2/data/dpo/probes.jsonl",),
     "items": ("L2/data/dpo/items.jsonl",),
     "items_account": ("L2/data/dpo/items_account.json",),
+    "examination": ("L2/data/dpo/examination.json",),
     "personal_model": (
         "model/output/personal_model/",
         "model/output/personal_model/*/",

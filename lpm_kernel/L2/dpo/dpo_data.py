@@ -11,8 +11,9 @@ if __package__ is None:
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
@@ -24,16 +25,19 @@ from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Question
 from lpm_kernel.judges.choices import UNBELIEVED, Words, heard, not_believed, read_words, waiting
+from lpm_kernel.judges.confidence import ConfidenceConfig, deciding, weigh
+from lpm_kernel.judges.examination import ExamConfig, known_or_examined, refuse_unbelieved
 from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.manner import manner_of, signs, vice
 from lpm_kernel.judges.pairing import Choice, choose, comparisons, distinct, too_few
 from lpm_kernel.judges.questions import question_of
+from lpm_kernel.judges.stranger import stranger_bio
 from lpm_kernel.L2.dpo.utils import full_row_of, pair_of, write_full, write_pairs
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.owner.facts import Facts
 from lpm_kernel.progress import say, tally
 from lpm_kernel.proof.blind import BlindConfig, agreement_of, refusal, told
-from lpm_kernel.records import Answer, Evidence, OwnersShare, PairsAccount, Prompt, Served
+from lpm_kernel.records import Answer, Evidence, Examination, OwnersShare, PairsAccount, Prompt, Served, Verdict
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.concurrency import map_in_order
@@ -46,7 +50,7 @@ ENOUGH_COMPARISONS = 10
 """Of fewer, nothing is said about the judge while there are pairs."""
 
 
-class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, BlindConfig):
+class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, ExamConfig, ConfidenceConfig, BlindConfig):
     """Sampling, serving, judging, and how far the owner's votes decide."""
 
     answers: int = Field(3, ge=2, le=16, description="Answers to each prompt.")
@@ -60,6 +64,11 @@ def preflight(config: StageConfig) -> list[Finding]:
 def has_other_server(config: StageConfig) -> bool:
     """Whether somebody else's server stands in for the GGUF."""
     return connect.has_other_server(config)
+
+
+def examines_itself(_: StageConfig) -> bool:
+    """Whether the judge is examined here, where no examination is at hand: always."""
+    return True
 
 
 @dataclass
@@ -103,6 +112,7 @@ def run(
     prompts_path: Path,
     items_path: Path,
     bio_path: Path,
+    examination_path: Path | None,
     gguf_path: Path | None,
     full_path: Path,
     direct_path: Path,
@@ -119,21 +129,24 @@ def run(
     """
     words = read_words(votes_path, choices_path, {item.id for item in read_jsonl(items_path, Prompt)})
     bio = read_bio(bio_path)
-    facts = Facts(read_jsonl(items_path, Prompt), bio)
+    items = list(read_jsonl(items_path, Prompt))
+    facts = Facts(items, bio)
     with (
         connect.connect(gguf_path, config, work_path / "server.log") as endpoint,
         open_journal(work_path / "journal.sqlite") as journal,
     ):
         served = _served(endpoint, gguf_path)
-        synthesis = _Synthesis(config, prompts_path, bio, facts, endpoint, served.identity, journal)
+        synthesis = _Synthesis(
+            config, prompts_path, items, facts, bio, examination_path, endpoint, served.identity, journal
+        )
         asyncio.run(synthesis.write(verdicts_path))
     found = _heard(verdicts_path, words, config)
     say(found.sentence)
-    write_json(account_path, _account(found, served))
+    write_json(account_path, _account(found, served, synthesis.examination))
     _refuse_if_worthless(found, config)
     write_pairs(direct_path, (pair_of(p, e) for p, e in _chosen(prompts_path, verdicts_path)))
-    instruction = synthesis.instruction
-    write_full(full_path, (full_row_of(p, e, instruction) for p, e in _chosen(prompts_path, verdicts_path)))
+    chosen = _chosen(prompts_path, verdicts_path)
+    write_full(full_path, (full_row_of(p, e, synthesis.instruction_of(p)) for p, e in chosen))
 
 
 @dataclass
@@ -142,13 +155,22 @@ class _Synthesis:
 
     config: StageConfig
     prompts_path: Path
-    bio: str
+    items: Sequence[Prompt]
     facts: Facts
+    bio: str
+    examination_path: Path | None
     endpoint: Endpoint
     model: str
     journal: Journal
-    instruction: str = ""
-    """What the judge judges by, once it is open."""
+    instruct: Callable[[Question], str] = field(init=False)
+    """Question -> what the judge judges it by, once it is open."""
+
+    def instruction_of(self, prompt: Prompt) -> str:
+        """What the judge judged the prompt by."""
+        return self.instruct(question_of(prompt, self.facts, self.bio))
+
+    examination: Examination | None = None
+    """What the judge is worth, once it is known; None where it is believed unexamined."""
 
     async def write(self, verdicts_path: Path) -> None:
         """The evidence of every prompt, a line each, as it comes."""
@@ -162,10 +184,15 @@ class _Synthesis:
             ChatClient(self.endpoint, timeout_s=self.config.answer_timeout_s, max_in_flight=in_flight) as client,
             open_judge(self.config) as judge,
         ):
-            self.instruction = judge.instruction
+            self.instruct = judge.instruction
             prompts = read_jsonl(self.prompts_path, Prompt)
             total = sum(1 for _ in read_jsonl(self.prompts_path, Prompt))
             journaled = JournaledJudge(judge, self.journal)
+            self.examination = await known_or_examined(
+                journaled, self.examination_path, self.items, self.facts, self.bio, self.config
+            )
+            if self.examination is not None:
+                refuse_unbelieved(self.examination, judges.cure(self.config))
 
             async def one(prompt: Prompt) -> Evidence:
                 return await self._one(prompt, client, journaled)
@@ -184,7 +211,37 @@ class _Synthesis:
         except RefusedError as error:
             say(f"  item {prompt.row} is dropped: {error}")
             return _dropped(prompt, "refused_by_server")
-        return await _judged(prompt, question_of(prompt, self.facts, self.bio), answers, judge)
+        question = question_of(prompt, self.facts, self.bio)
+        return await self._weighed(prompt, question, await _judged(prompt, question, answers, judge), judge)
+
+    async def _weighed(self, prompt: Prompt, question: Question, evidence: Evidence, judge: JournaledJudge) -> Evidence:
+        """With the pair's confidence and what it is made of; without the pair where that is too small."""
+        if evidence.chosen is None:
+            return evidence
+        stranger = await self._strangers(prompt, question, evidence, judge) if self.config.ask_stranger else None
+        weight = weigh(evidence, self.examination, stranger, self.config)
+        weighed = evidence.model_copy(update={"weighed": weight.ingredients})
+        if weight.confidence < self.config.min_confidence:
+            return weighed.model_copy(update={"chosen": None, "rejected": None, "dropped": "too_uncertain"})
+        return weighed.model_copy(update={"confidence": weight.confidence})
+
+    async def _strangers(
+        self, prompt: Prompt, question: Question, evidence: Evidence, judge: JournaledJudge
+    ) -> Verdict | None:
+        """The deciding comparison by a stranger's bio; None where the judge would see the same."""
+        own = deciding(evidence)
+        contested = question.measure is not None and bool(question.measure.refuted)
+        facts, bio = (self._strangers_facts if contested else self.facts), stranger_bio(self.facts.language)
+        texts = [answer.text for answer in evidence.answers]
+        stranger, pair = question_of(prompt, facts, bio), (texts[own.first], texts[own.second])
+        if judge.judge.asked(question, *pair) == judge.judge.asked(stranger, *pair):
+            return None
+        return await judge.verdict(prompt.id, stranger, texts, own.first, own.second)
+
+    @cached_property
+    def _strangers_facts(self) -> Facts:
+        """Those that a stranger's bio would confirm."""
+        return Facts(self.items, stranger_bio(self.facts.language))
 
 
 async def _judged(prompt: Prompt, question: Question, answers: Sequence[Answer], judge: JournaledJudge) -> Evidence:
@@ -274,7 +331,7 @@ def _identity(endpoint: Endpoint) -> str:
     return key_of("unknown", endpoint.base_url, endpoint.model, str(named), now_there, described.get("build_info"))
 
 
-def _account(found: Tally, served: Served) -> PairsAccount:
+def _account(found: Tally, served: Served, examination: Examination | None) -> PairsAccount:
     return PairsAccount(
         prompts=found.prompts,
         pairs=found.pairs,
@@ -283,6 +340,7 @@ def _account(found: Tally, served: Served) -> PairsAccount:
         manner=manner_of(found.signs),
         answers=dict(sorted(found.answers.items())),
         served=served,
+        examination=examination,
         owner=found.owner,
     )
 

@@ -1,0 +1,166 @@
+"""A text -> its units, which facts are made of: words with their forms, runs of characters, numbers.
+
+Words stand where the script separates words; each has forms under which its inflections meet (Snowball's stem, a word
+without Arabic and Hebrew clitics, without Korean particles). Where the script does not separate words, a *piece* is
+what stands between two function words, and its units are all its stretches of 2 to 4 characters. A number is the
+same number in any digits.
+"""
+
+import tomllib
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import resources
+from typing import Any
+
+import regex
+import snowballstemmer
+import stopwordsiso
+
+from lpm_kernel.owner.language import language_of
+
+SHORTEST_RUN, LONGEST_RUN = 2, 4
+"""Characters of a stretch, in a script without spaces."""
+SHORTEST_STEM = 4
+"""Letters; shorter ones are shared by words that have nothing in common."""
+TOKEN = regex.compile(
+    r"(?P<number>\p{Nd}+(?:[.,:/-]\p{Nd}+)*)"
+    r"|(?P<run>\p{Han}+|\p{Hiragana}+|[\p{Katakana}ー]+|\p{Thai}+|\p{Lao}+|\p{Khmer}+|\p{Myanmar}+)"
+    r"|(?P<word>[\p{L}\p{M}][\p{L}\p{M}\p{Nd}]*)"
+)
+RUN = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+WHOLE = regex.compile(r"[\p{Katakana}ー]+")
+"""Katakana writes one word without a break."""
+GROUPED = regex.compile(r"\d{1,3}(?:[.,]\d{3})+")
+BULLET = regex.compile(r"(?m)^\s*\p{Nd}{1,2}[.)](?=\s)")
+"""The number of an item in a list tells nothing."""
+MARKS = regex.compile(r"(?<=[\p{Latin}\p{Greek}\p{Cyrillic}\p{Arabic}\p{Hebrew}]\p{Mn}*)\p{Mn}+|\N{ARABIC TATWEEL}")
+ALIKE = str.maketrans("ىةیک", "يهيك")
+"""Arabic letters that are written one for the other."""
+OPENS = regex.compile(r"(?:^|[.!?:;…。！？¿¡\n\"“„«»(\[*#>•–—|-])[\s*_\"“„«'‘(¿¡]*$")  # noqa: RUF001
+CLITIC = regex.compile(r"(?:[وف]?(?:ال|[بلك](?:ال)?|لل)|[وف])(?=\p{Arabic}{3})|[והבלמשכ]{1,2}(?=\p{Hebrew}{3})")
+PARTICLE = regex.compile(
+    r"(?<=\p{Hangul})(?:이?(?:에요|예요|었어요|였어요|었습니다|였습니다|었다|였다|다|라는|라고|란|랑|나|야)|입니다|인데|이고|이며"
+    r"|에서는?|에게서?|에는?|으?로는?|으?로부터|께서?|한테서?|까지|부터|처럼|보다|마다|만|[은는이가을를의와과도]|하고)$"
+)
+NOT_NAMES = frozenset(("ai", "ki", "ia", "ии", "llm", "ok", "okay", "pdf"))
+
+STEMMERS = {
+    **{"ar": "arabic", "ca": "catalan", "cs": "czech", "da": "danish", "de": "german", "el": "greek", "en": "english"},
+    **{"es": "spanish", "et": "estonian", "eu": "basque", "fa": "persian", "fi": "finnish", "fr": "french"},
+    **{"hi": "hindi", "hu": "hungarian", "hy": "armenian", "id": "indonesian", "it": "italian", "lt": "lithuanian"},
+    **{"nb": "norwegian", "nl": "dutch", "pl": "polish", "pt": "portuguese", "ro": "romanian", "ru": "russian"},
+    **{"sr": "serbian", "sv": "swedish", "ta": "tamil", "tr": "turkish"},
+}
+"""Snowball's stemmers by ISO 639-1 code."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One of a text's units; another text tells it when they share a form."""
+
+    text: str
+    """In Unicode form KC, case-folded, without accents."""
+    forms: tuple[str, ...]
+    """`text` first, then those of its inflections."""
+    is_number: bool = False
+    is_name: bool = False
+    """Capitalised within a sentence."""
+    piece: int = -1
+    """Which piece of the text a stretch belongs to; -1 for words and numbers."""
+    at: int = 0
+    """Where in its piece, in characters."""
+
+
+class Reader:
+    """Reads texts of one owner: their language says which words are function words, and how words are inflected."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.language = language_of(texts)
+        stop = stopwordsiso.stopwords(self.language) if self.language else set()
+        self.small = frozenset(fold(word) for word in stop)
+        """Function words, which are no facts; nor are the single letters that apostrophes leave."""
+        self.forms = lru_cache(maxsize=1 << 17)(self._forms)
+
+    def units(self, text: str) -> Iterator[Unit]:
+        """All units that could tell something, in order."""
+        text = BULLET.sub("", unicodedata.normalize("NFKC", text))
+        piece = 0
+        for token in TOKEN.finditer(text):
+            if token["number"]:
+                number = _number(token[0])
+                yield Unit(number, (number,), is_number=True)
+            elif token["run"]:
+                for stretch in _pieces(token["run"], self.language):
+                    yield from _stretches(stretch, piece)
+                    piece += 1
+            else:
+                yield from self._word(token[0], text, token.start())
+
+    def _word(self, word: str, text: str, start: int) -> Iterator[Unit]:
+        folded = word.casefold()
+        forms = self.forms(folded)
+        if (len(forms[0]) < 2 and word.isascii()) or not self.small.isdisjoint(forms):
+            return
+        is_name = word[0].isupper() and forms[0] not in NOT_NAMES and not OPENS.search(text, max(0, start - 8), start)
+        yield Unit(forms[0], forms, is_name=is_name)
+
+    def _forms(self, word: str) -> tuple[str, ...]:
+        found = [fold(word)]
+        stemmer = _stemmer(self.language)
+        if stemmer and word[0].isalpha():
+            found.append(fold(stemmer.stemWord(word)))
+        found.append(CLITIC.sub("", found[0], count=1) if CLITIC.match(found[0]) else found[0])
+        found.append(PARTICLE.sub("", found[0]))
+        least = 2 if regex.match(r"\p{Hangul}", word) else 3 if CLITIC.match(found[0]) else SHORTEST_STEM
+        return tuple(dict.fromkeys([found[0], *(form for form in found[1:] if len(form) >= least)]))
+
+
+def fold(text: str) -> str:
+    """Case-folded, in form KC, without accents and vowel points; Indic, Korean and Japanese marks stay."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    if text.isascii():
+        return text
+    bare = MARKS.sub("", unicodedata.normalize("NFD", text))
+    return unicodedata.normalize("NFC", bare).translate(ALIKE)
+
+
+def _number(text: str) -> str:
+    """In ASCII digits, without marks of thousands."""
+    digits = "".join(str(unicodedata.digit(sign)) if sign.isdecimal() else sign for sign in text)
+    return regex.sub(r"[.,]", "", digits) if GROUPED.fullmatch(digits) else digits
+
+
+def _pieces(run: str, language: str) -> Iterator[str]:
+    if WHOLE.fullmatch(run):
+        yield run
+    else:
+        yield from filter(None, _small_words(language).split(run))
+
+
+def _stretches(piece: str, number: int) -> Iterator[Unit]:
+    if len(piece) < SHORTEST_RUN or WHOLE.fullmatch(piece):
+        yield Unit(piece, (piece,), piece=number)
+        return
+    for length in range(SHORTEST_RUN, min(LONGEST_RUN, len(piece)) + 1):
+        for at in range(len(piece) - length + 1):
+            stretch = piece[at : at + length]
+            yield Unit(stretch, (stretch,), piece=number, at=at)
+
+
+@cache
+def _small_words(language: str) -> "regex.Pattern[str]":
+    """Cuts a run."""
+    words = tomllib.loads((resources.files("lpm_kernel.owner") / "small_words.toml").read_text(encoding="utf-8"))
+    small = words.get(language, "").split()
+    if small:
+        small += [word for word in stopwordsiso.stopwords(language) if len(word) > 1 and RUN.match(word)]
+    ordered = sorted(set(small), key=lambda word: (-len(word), word))
+    return regex.compile("|".join(map(regex.escape, ordered)) or r"(?!)")
+
+
+@cache
+def _stemmer(language: str) -> Any:
+    name = STEMMERS.get(language)
+    return snowballstemmer.stemmer(name) if name else None
