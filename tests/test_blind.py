@@ -291,20 +291,23 @@ def test_a_judge_that_the_votes_contradict_does_not_train_unless_told(workspace:
         owner.take_back(last)
         account = make_pairs(workspace, server)
         told_all = make_pairs(workspace, server, "accept_judge_pairs=true")
-    assert pairs == voted == 12
+    assert pairs == voted > 10
     assert account.dropped == {"judge_disagrees_with_owner": 1}
-    assert (account.pairs, account.owner.gold) == (11, 11)
+    assert account.pairs == account.owner.gold == pairs - 1
     assert account.owner.agreement is not None
     assert account.owner.agreement.believed is False
-    assert (told_all.pairs, told_all.owner.gold) == (12, 11)
-    assert {p.confidence for p in read_pairs(workspace.place("dpo_direct.json"))} == {0.98, 1.0}
+    assert (told_all.pairs, told_all.owner.gold) == (pairs, pairs - 1)
+    confidences = [pair.confidence for pair in read_pairs(workspace.place("dpo_direct.json"))]
+    assert (confidences.count(0.98), min(confidences) < 0.98) == (pairs - 1, True)
 
 
 def test_ties_alone_leave_no_pair_and_the_message_has_the_figures_and_the_next_moves(workspace: Workspace) -> None:
     with ScriptedServer() as server:
         make_pairs(workspace, server)
         owner = owner_of(workspace)
-        for question in owner.round(50, 42).left[:11]:
+        for question in owner.round(50, 42).left:
             owner.vote(question, "tie")
-        with pytest.raises(DataError, match=r"agree on 0 of 11.*kappa 0\.00.*--judge-model.*--accept-judge-pairs"):
+        with pytest.raises(
+            DataError, match=r"no pair is left.*agree on 0 of 1.*kappa 0\.00.*--judge-model.*--accept-judge-pairs"
+        ):
             make_pairs(workspace, server)

@@ -78,7 +78,7 @@ def twelve(root: Path) -> Workspace:
 def settings(server: ScriptedServer, *more: str) -> list[str]:
     """Assignments for `dpo-data` with a scripted model and a scripted judge."""
     urls = (f"endpoint={server.url('model')}", f"judge_base_url={server.url('judge-honest')}")
-    return [f"dpo-data.{setting}" for setting in ("judge=openai", *urls, *more)]
+    return [f"dpo-data.{setting}" for setting in ("judge=openai", "accept_judge=true", *urls, *more)]
 
 
 def make_pairs(workspace: Workspace, server: ScriptedServer, *more: str) -> PairsAccount:

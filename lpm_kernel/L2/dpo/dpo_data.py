@@ -24,7 +24,7 @@ from lpm_kernel.files import draft_of, file_sha256, key_of, read_jsonl, write_js
 from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Question
-from lpm_kernel.judges.choices import UNBELIEVED, Words, heard, not_believed, read_words, waiting
+from lpm_kernel.judges.choices import REJECTED, TIED, Words, heard, not_believed, read_words, waiting
 from lpm_kernel.judges.confidence import ConfidenceConfig, deciding, weigh
 from lpm_kernel.judges.examination import ExamConfig, known_or_examined, refuse_unbelieved
 from lpm_kernel.judges.journaled import JournaledJudge
@@ -355,7 +355,7 @@ def _refuse_if_worthless(found: Tally, config: StageConfig) -> None:
     manner = manner_of(found.signs)
     fault = vice(manner, judges.cure(config))
     agreed = found.owner.agreement
-    if not found.pairs and agreed and found.dropped[UNBELIEVED]:
+    if not found.pairs and agreed and agreed.believed is False and not config.accept_judge_pairs:
         raise DataError(f"no pair is left ({found.sentence}): {refusal(agreed, config)}")
     if not found.pairs:
         raise DataError(f"no prompt gave a pair ({found.sentence}): {_why_no_pair(found, fault, config)}")
@@ -368,6 +368,8 @@ def _why_no_pair(found: Tally, fault: str | None, config: StageConfig) -> str:
     faults = {
         "identical_answers": f"the model says the same each time. Raise --temperature (now {config.temperature:g})",
         "cut_or_empty_answers": f"the answers are cut or empty. Raise --max-tokens (now {config.max_tokens})",
+        TIED: "your votes say that neither answer is better. Vote on more: lpm blind; or take votes back: lpm pairs undo",
+        REJECTED: "you rejected their pairs. See them: lpm pairs list --mine; take it back: lpm pairs undo",
         "refused_by_server": "the server refuses the prompts. Serve the model with a larger context",
     }
     most = next(iter(found.dropped.most_common(1)), ("", 0))[0]
