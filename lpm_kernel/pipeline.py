@@ -154,6 +154,7 @@ STEPS: tuple[Step, ...] = (
             "merged_model_path": "dpo_merged_model",
             "fidelity_path": "dpo_fidelity",
         },
+        replaceable={"examination_path": evaluate_model.examines_itself},
         resumes=True,
         journals=True,
         names_run=True,

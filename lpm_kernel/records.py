@@ -345,6 +345,8 @@ class PairsAccount(Record):
     answers: dict[str, int]
     """By finish reason; `owner` are those that the owner wrote."""
     served: Served
+    sections: dict[str, str] = Field(default_factory=dict)
+    """Of the bio, by their headings, the SHA-256 of the texts that the verdicts rest on."""
     examination: Examination | None = None
     """Of the judge; None where it was believed unexamined, and in older files."""
     owner: OwnersShare = OwnersShare()

@@ -25,6 +25,7 @@ from scripted_server import (
 
 from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
 from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_jsonl
+from lpm_kernel.judges import pairwise
 from lpm_kernel.judges.rubric import instruction
 from lpm_kernel.L2 import prepare_data
 from lpm_kernel.L2.dpo.dpo_data import StageConfig, Tally, _refuse_if_worthless, run

@@ -18,7 +18,8 @@ from test_gate import ORIGIN, trial
 from lpm_kernel.owner.facts import Told
 from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.proof.evaluation import JudgeIdentity, Model, Models, Origin, Trial
-from lpm_kernel.proof.gate import GateConfig, decide, measure
+from lpm_kernel.proof.gate import GateConfig, decide
+from lpm_kernel.proof.measuring import measure
 from lpm_kernel.proof.report import language_of, points, write_report
 from lpm_kernel.records import Answer, Message, Outcome
 
@@ -52,7 +53,7 @@ MODEL = Model(name="", file="dpo/lpm.gguf", sha256="c" * 64)
 
 
 def page(folder: Path, trials: Sequence[Trial] = (trial(0, "second"),), log: Any = LOG, origin: Origin = ORIGIN) -> str:
-    evaluation = decide(measure(trials, GateConfig(), origin=origin), GateConfig())
+    evaluation = decide(measure(trials, origin=origin), GateConfig())
     path, log_path = folder / "report.html", folder / "training_log.json"
     log_path.write_text(json.dumps(log))
     write_report(

@@ -176,9 +176,13 @@ class Workspace:
     def work_path(self, step: str) -> Path:
         """A folder of the step that survives a kill: journal, checkpoints, logs; raises OutputError for a link."""
         self.refuse_links()
-        path = self.runs_path / "work" / step
+        path = self.work_place(step)
         make_folder(path)
         return path
+
+    def work_place(self, step: str) -> Path:
+        """Where that folder is, or would be."""
+        return self.runs_path / "work" / step
 
     def clear_work(self, step: str) -> None:
         """Take away what only an unfinished step needs: checkpoints are several times the size of a model."""

@@ -20,8 +20,8 @@ from pydantic import Field
 
 from lpm_kernel import judges
 from lpm_kernel.errors import DataError, Finding, ServiceError
-from lpm_kernel.files import draft_of, file_sha256, key_of, read_jsonl, write_json
-from lpm_kernel.journal import Journal, open_journal
+from lpm_kernel.files import draft_of, file_sha256, key_of, read_jsonl, read_record, write_json
+from lpm_kernel.journal import Journal, open_journal, reading_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Question
 from lpm_kernel.judges.choices import REJECTED, TIED, Words, heard, not_believed, read_words, waiting
@@ -33,7 +33,7 @@ from lpm_kernel.judges.pairing import Choice, choose, comparisons, distinct, too
 from lpm_kernel.judges.questions import question_of
 from lpm_kernel.judges.stranger import stranger_bio
 from lpm_kernel.L2.dpo.utils import full_row_of, pair_of, write_full, write_pairs
-from lpm_kernel.owner.bio import read_bio
+from lpm_kernel.owner.bio import digests, read_bio
 from lpm_kernel.owner.facts import Facts
 from lpm_kernel.progress import say, tally
 from lpm_kernel.proof.blind import BlindConfig, agreement_of, refusal, told
@@ -43,7 +43,7 @@ from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.concurrency import map_in_order
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.probe import props
-from lpm_kernel.serving.sampling import SamplingConfig, sample
+from lpm_kernel.serving.sampling import SamplingConfig, known_answers, sample
 from lpm_kernel.urls import on_loopback
 
 ENOUGH_COMPARISONS = 10
@@ -69,6 +69,56 @@ def has_other_server(config: StageConfig) -> bool:
 def examines_itself(_: StageConfig) -> bool:
     """Whether the judge is examined here, where no examination is at hand: always."""
     return True
+
+
+def forecast(
+    config: StageConfig,
+    *,
+    prompts_path: Path,
+    items_path: Path,
+    bio_path: Path,
+    gguf_path: Path | None = None,
+    account_path: Path,
+    work_path: Path,
+) -> list[str]:
+    """What a run would ask again of model and judge, from the journal of the runs before; nobody is asked for it."""
+    with reading_journal(work_path / "journal.sqlite") as journal:
+        if journal is None:
+            return []
+        account, bio = read_record(account_path, PairsAccount), read_bio(bio_path)
+        facts = Facts(read_jsonl(items_path, Prompt), bio)
+        ours = gguf_path is not None and not has_other_server(config)
+        model = file_sha256(gguf_path) if ours and gguf_path else account.served.identity
+        again = asyncio.run(_again(config, list(read_jsonl(prompts_path, Prompt)), facts, bio, model, journal))
+    now = digests(bio)
+    changed = [title for title in now | account.sections if now.get(title) != account.sections.get(title)]
+    total, judged = again.total(), again["answers"] + again["verdicts"]
+    told = [f"{judged} of {total} prompts are judged again{_named(changed)}"]
+    return [*told, *([f"{again['answers']} of them are answered again"] if again["answers"] else [])]
+
+
+def _named(titles: Sequence[str]) -> str:
+    """Sections of the bio, in brackets."""
+    named = ", ".join(title or "without a heading" for title in titles)
+    return f" (section{'s' if len(titles) > 1 else ''} {named})" if titles else ""
+
+
+async def _again(
+    config: StageConfig, prompts: Sequence[Prompt], facts: Facts, bio: str, model: str, journal: Journal
+) -> Counter[str]:
+    """How many prompts lack answers, or else verdicts, in the journal; under the empty name those that lack nothing."""
+    async with open_judge(config) as judge:
+        journaled = JournaledJudge(judge, journal)
+
+        def lacking(prompt: Prompt) -> str:
+            answers = [a for a in known_answers(journal, prompt, config, config.answers, model) if a is not None]
+            if len(answers) < config.answers:
+                return "answers"
+            question, texts = question_of(prompt, facts, bio), [answer.text for answer in answers]
+            pairs = comparisons(distinct(answers))
+            return "" if all(journaled.knows(question, texts, i, j) for i, j in pairs) else "verdicts"
+
+        return Counter(map(lacking, prompts))
 
 
 @dataclass
@@ -142,7 +192,7 @@ def run(
         asyncio.run(synthesis.write(verdicts_path))
     found = _heard(verdicts_path, words, config)
     say(found.sentence)
-    write_json(account_path, _account(found, served, synthesis.examination))
+    write_json(account_path, _account(found, served, bio, synthesis.examination))
     _refuse_if_worthless(found, config)
     write_pairs(direct_path, (pair_of(p, e) for p, e in _chosen(prompts_path, verdicts_path)))
     chosen = _chosen(prompts_path, verdicts_path)
@@ -165,12 +215,12 @@ class _Synthesis:
     instruct: Callable[[Question], str] = field(init=False)
     """Question -> what the judge judges it by, once it is open."""
 
+    examination: Examination | None = None
+    """What the judge is worth, once it is known; None where it is believed unexamined."""
+
     def instruction_of(self, prompt: Prompt) -> str:
         """What the judge judged the prompt by."""
         return self.instruct(question_of(prompt, self.facts, self.bio))
-
-    examination: Examination | None = None
-    """What the judge is worth, once it is known; None where it is believed unexamined."""
 
     async def write(self, verdicts_path: Path) -> None:
         """The evidence of every prompt, a line each, as it comes."""
@@ -331,7 +381,7 @@ def _identity(endpoint: Endpoint) -> str:
     return key_of("unknown", endpoint.base_url, endpoint.model, str(named), now_there, described.get("build_info"))
 
 
-def _account(found: Tally, served: Served, examination: Examination | None) -> PairsAccount:
+def _account(found: Tally, served: Served, bio: str, examination: Examination | None) -> PairsAccount:
     return PairsAccount(
         prompts=found.prompts,
         pairs=found.pairs,
@@ -340,6 +390,7 @@ def _account(found: Tally, served: Served, examination: Examination | None) -> P
         manner=manner_of(found.signs),
         answers=dict(sorted(found.answers.items())),
         served=served,
+        sections=digests(bio),
         examination=examination,
         owner=found.owner,
     )
@@ -368,7 +419,7 @@ def _why_no_pair(found: Tally, fault: str | None, config: StageConfig) -> str:
     faults = {
         "identical_answers": f"the model says the same each time. Raise --temperature (now {config.temperature:g})",
         "cut_or_empty_answers": f"the answers are cut or empty. Raise --max-tokens (now {config.max_tokens})",
-        TIED: "your votes say that neither answer is better. Vote on more: lpm blind; or take votes back: lpm pairs undo",
+        TIED: "your votes say that neither answer is better. Vote on more (lpm blind), or take back: lpm pairs undo",
         REJECTED: "you rejected their pairs. See them: lpm pairs list --mine; take it back: lpm pairs undo",
         "refused_by_server": "the server refuses the prompts. Serve the model with a larger context",
     }
