@@ -42,12 +42,14 @@ COLOURS = {"done": "green", "running": "cyan", "failed": "red", "stale": "yellow
 def show_steps(as_json: bool) -> None:
     """The table of the chain."""
     if as_json:
-        rows = [{"name": s.name, "needs": list(s.needs.values()), "makes": list(s.makes.values())} for s in STEPS]
+        columns = ("needs", "heeds", "makes")
+        rows = [{"name": s.name} | {c: list(getattr(s, c).values()) for c in columns} for s in STEPS]
         _print_json({"steps": rows})
         return
     table = _table("step", "needs", "makes")
     for step in STEPS:
-        table.add_row(step.name, ", ".join(step.needs.values()), ", ".join(step.makes.values()))
+        heeded = f"; if there: {', '.join(step.heeds.values())}" if step.heeds else ""
+        table.add_row(step.name, ", ".join(step.needs.values()) + heeded, ", ".join(step.makes.values()))
     _console().print(table)
 
 
