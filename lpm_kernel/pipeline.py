@@ -7,7 +7,7 @@ from typing import Any
 
 from lpm_kernel.config import Config, nearest
 from lpm_kernel.errors import UsageError
-from lpm_kernel.L2 import evaluate_model, export_gguf, merge_lora_weights, prepare_data, sft_train
+from lpm_kernel.L2 import evaluate_model, export_gguf, judge_exam, merge_lora_weights, prepare_data, sft_train
 from lpm_kernel.L2.dpo import dpo_data, dpo_train
 
 
@@ -23,6 +23,9 @@ class Step:
     """Role -> artifact; the first is the one whose presence without our manifest means that it was given."""
     uses: Mapping[str, str] = field(default_factory=dict)
     """Role -> artifact that is shown or compared when it is there; it makes nothing stale."""
+    heeds: Mapping[str, str] = field(default_factory=dict)
+    """Role -> artifact that only the owner gives and that may be absent; that it comes, changes or goes makes the step
+    stale."""
     replaceable: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
     """Role of `needs` -> whether, with these settings, something else stands in for it."""
     resumes: bool = False
@@ -48,14 +51,29 @@ STEPS: tuple[Step, ...] = (
         makes={
             "prompts_path": "prompts",
             "held_out_path": "held_out",
+            "probes_path": "probes",
             "items_path": "items",
             "account_path": "items_account",
         },
     ),
     Step(
+        "judge-exam",
+        judge_exam,
+        needs={"items_path": "items", "bio_path": "global_bio"},
+        makes={"examination_path": "examination"},
+        resumes=True,
+        journals=True,
+        account="examination_path",
+    ),
+    Step(
         "sft-train",
         sft_train,
-        needs={"base_model_path": "base_model", "training_data_path": "items", "held_out_path": "held_out"},
+        needs={
+            "base_model_path": "base_model",
+            "training_data_path": "items",
+            "held_out_path": "held_out",
+            "probes_path": "probes",
+        },
         makes={"adapter_path": "personal_model"},
         resumes=True,
     ),
@@ -80,6 +98,7 @@ STEPS: tuple[Step, ...] = (
             "prompts_path": "prompts",
             "items_path": "items",
             "bio_path": "global_bio",
+            "examination_path": "examination",
             "gguf_path": "lpm.gguf",
         },
         makes={
@@ -88,7 +107,8 @@ STEPS: tuple[Step, ...] = (
             "verdicts_path": "verdicts",
             "account_path": "pairs_account",
         },
-        replaceable={"gguf_path": dpo_data.has_other_server},
+        heeds={"votes_path": "votes", "choices_path": "choices"},
+        replaceable={"gguf_path": dpo_data.has_other_server, "examination_path": dpo_data.examines_itself},
         resumes=True,
         journals=True,
         account="account_path",
@@ -121,8 +141,10 @@ STEPS: tuple[Step, ...] = (
             "before_gguf_path": "lpm.gguf",
             "after_gguf_path": "dpo_lpm.gguf",
             "held_out_path": "held_out",
+            "probes_path": "probes",
             "items_path": "items",
             "bio_path": "global_bio",
+            "examination_path": "examination",
         },
         makes={"evaluation_path": "evaluation.json", "report_path": "report.html"},
         uses={
@@ -132,6 +154,7 @@ STEPS: tuple[Step, ...] = (
             "merged_model_path": "dpo_merged_model",
             "fidelity_path": "dpo_fidelity",
         },
+        replaceable={"examination_path": evaluate_model.examines_itself},
         resumes=True,
         journals=True,
         names_run=True,

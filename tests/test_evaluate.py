@@ -29,6 +29,7 @@ def evaluated(tmp_path: Path, merged_path: Path, bio_path: Path) -> Made:
     questions, _ = read_items(merged_path, ItemConfig())
     hostile = questions[0].model_copy(update={"target": "<script>alert('Trieste')</script>"})
     write_jsonl(tmp_path / "held_out", [hostile, *questions[1:10]])
+    write_jsonl(tmp_path / "items", questions)
     for seed, name in enumerate(("before", "after")):
         write_tiny_gguf(tmp_path / name, seed)
     made = {"evaluation_path": tmp_path / "evaluation.json", "report_path": tmp_path / "report.html"}
@@ -37,6 +38,7 @@ def evaluated(tmp_path: Path, merged_path: Path, bio_path: Path) -> Made:
         before_gguf_path=tmp_path / "before",
         after_gguf_path=tmp_path / "after",
         held_out_path=tmp_path / "held_out",
+        items_path=tmp_path / "items",
         bio_path=bio_path,
         work_path=tmp_path,
         run_path=tmp_path / "20261121-090000-abcd",
@@ -71,7 +73,8 @@ def test_the_evaluation_names_what_was_compared_by_whom_and_when(evaluated: Made
 
 def test_without_questions_there_is_no_evaluation(tmp_path: Path, bio_path: Path) -> None:
     (tmp_path / "held_out").write_text("")
-    names = ("before_gguf_path", "after_gguf_path", "evaluation_path", "report_path", "work_path")
+    (tmp_path / "items_path").write_text("")
+    names = ("before_gguf_path", "after_gguf_path", "items_path", "evaluation_path", "report_path", "work_path")
     with pytest.raises(DataError, match="no question"):
         run(CONFIG, held_out_path=tmp_path / "held_out", bio_path=bio_path, **{name: tmp_path / name for name in names})
 

@@ -19,7 +19,7 @@ CONFIG = StageConfig(held_out_share=0.25)
 
 
 def prepared(tmp_path: Path, merged_path: Path, bio_path: Path, config: StageConfig = CONFIG) -> dict[str, Path]:
-    made = {f"{name}_path": tmp_path / name for name in ("prompts", "held_out", "items", "account")}
+    made = {f"{name}_path": tmp_path / name for name in ("prompts", "held_out", "probes", "items", "account")}
     run(config, merged_path=merged_path, bio_path=bio_path, **made)
     return made
 

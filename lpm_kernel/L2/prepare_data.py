@@ -1,8 +1,12 @@
-"""Read and render the owner's items, once for all steps; split them into prompts and held-out questions.
+"""Read and render the owner's items, once for all steps; split them into prompts and questions of the evaluation.
 
 Notes are held out, not single questions: no item of a held-out note becomes a pair. A part of such a note's
 items are the questions of the evaluation, seen by no training; the others stay with SFT, which must teach the
 note for the question to be fair. An item without `doc_id` that tells a fact of a held-out note is set aside too.
+Notes that say the same count as one. Beside the owner's own, questions that no note answers become prompts, so that a
+model learns to say so; those of the evaluation are about other things.
+Beside the held-out questions stand the probes of `owner/probes.py`, among them contested questions, which are withheld
+by wording: so contested notes are held out last.
 """
 
 import sys
@@ -17,24 +21,27 @@ if __package__ is None:
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
 from lpm_kernel.errors import DataError, Finding
 from lpm_kernel.files import key_of, write_json, write_jsonl
+from lpm_kernel.owner import probes
 from lpm_kernel.owner.bio import read_bio
-from lpm_kernel.owner.facts import Facts
-from lpm_kernel.owner.items import ItemConfig, read_items, same_question
+from lpm_kernel.owner.facts import Facts, notes_of
+from lpm_kernel.owner.items import ItemConfig, read_items, same_question, same_text
+from lpm_kernel.owner.probes import ProbeConfig
+from lpm_kernel.owner.unanswerable import unanswerable
 from lpm_kernel.progress import progress, say, tally
-from lpm_kernel.records import ItemsAccount, Prompt
+from lpm_kernel.records import ItemsAccount, Probe, Prompt
 
 MIN_QUESTIONS = 8
 """Below this no evaluation can tell anything."""
 
 
-class StageConfig(ItemConfig):
+class StageConfig(ItemConfig, ProbeConfig):
     """How items are split."""
 
     held_out_share: float = Field(0.2, ge=0, lt=1, description="Share of the notes held out from the pairs.")
@@ -54,11 +61,13 @@ def preflight(config: StageConfig) -> list[Finding]:
 
 @dataclass(frozen=True)
 class ItemSplit:
-    """Every usable item stands in exactly one of the three."""
+    """Every usable item stands in exactly one of the first three."""
 
     prompts: list[Prompt]
     held_out: list[Prompt]
     set_aside: Counter[str]
+    withheld: list[Probe]
+    """Of those set aside, the ones that the evaluation asks."""
 
 
 def run(
@@ -68,6 +77,7 @@ def run(
     bio_path: Path,
     prompts_path: Path,
     held_out_path: Path,
+    probes_path: Path,
     items_path: Path,
     account_path: Path,
 ) -> None:
@@ -83,15 +93,23 @@ def run(
         )
     split = split_items(items, config)
     if not split.prompts:
-        raise DataError(f"no item is left for pairs{tally(split.set_aside)}; add notes, or lower --held-out-share")
+        raise DataError(
+            f"{merged_path}: {_all_the_same(items)}, so none is left for pairs{tally(split.set_aside)}; add notes "
+            "about other things, or make pairs that no evaluation follows: --held-out-share 0"
+        )
+    most = round(config.unanswerable_share * len(split.prompts))
+    made = unanswerable(split.prompts, items, most, seed=config.seed, side="paired")
+    asked = split.withheld + (probes.made(items, config, config, config.seed) if config.held_out_share else [])
     write_jsonl(items_path, items)
-    write_jsonl(prompts_path, split.prompts)
+    write_jsonl(prompts_path, split.prompts + made)
     write_jsonl(held_out_path, split.held_out)
+    write_jsonl(probes_path, asked)
     account = ItemsAccount(
         read=read,
         usable=len(items),
         skipped=dict(sorted(skipped.items())),
         prompts=len(split.prompts),
+        made=len(made),
         held_out=len(split.held_out),
         set_aside=dict(sorted(split.set_aside.items())),
         variants=dict(sorted(Counter(item.variant for item in items).items())),
@@ -101,22 +119,37 @@ def run(
         f"split: {len(items)} usable = {len(split.prompts)} prompts + {len(split.held_out)} held-out questions "
         f"+ {split.set_aside.total()} set aside{tally(split.set_aside)}"
     )
+    kinds: Counter[str] = Counter(probe.kind for probe in asked)
+    say(f"asked for pairs beside the prompts: {len(made)}{tally({'unanswerable': len(made)})}")
+    say(f"asked beside the held-out questions: {kinds.total()}{tally(kinds)}")
+
+
+def _all_the_same(items: Sequence[Prompt]) -> str:
+    """Why there is nothing to hold out beside what pairs are made of."""
+    notes = {note for item in items for note in item.notes}
+    if len(notes) > 1:
+        return f"all {len(items)} usable items rest on {len(notes)} notes that are held out or say the same"
+    return f"all {len(items)} usable items " + ("rest on one note" if notes else "have the same answer")
 
 
 def split_items(items: Sequence[Prompt], config: StageConfig) -> ItemSplit:
-    """Hold out whole notes; every item lands in exactly one place."""
+    """Hold out whole notes, and of the others some wordings; every item lands in exactly one place."""
+    original = {item.id: item for item in items}
+    items = _as_one(items)
+    facts = Facts(items, bio="")
     sound = [item for item in items if not _is_low(item, config)]
-    chosen, held_out = _hold_out(sound, config)
+    contested = [item for item in sound if facts.versions(item)]
+    chosen, held_out = _hold_out(sound, config, last={note for item in contested for note in notes_of(item)})
     asked = {item.id for item in held_out}
     questions = {same_question(item) for item in held_out}
-    telling = _telling(items, chosen)
+    telling = _telling(items, chosen, facts)
 
     set_aside: Counter[str] = Counter()
     prompts: dict[tuple[str, str], Prompt] = {}
     for item in items:
         if item.id in asked:
             continue
-        if not chosen.isdisjoint(_notes(item)):
+        if not chosen.isdisjoint(notes_of(item)):
             set_aside["note_is_held_out"] += 1
         elif same_question(item) in questions:
             set_aside["question_is_held_out"] += 1
@@ -126,18 +159,51 @@ def split_items(items: Sequence[Prompt], config: StageConfig) -> ItemSplit:
             set_aside["tells_a_held_out_note"] += 1
         elif prompts.setdefault((item.system, item.user), item) is not item:
             set_aside["same_question"] += 1
-    kept = _sample(list(prompts.values()), config)
-    set_aside["not_sampled"] = len(prompts) - len(kept)
-    return ItemSplit(kept, held_out, +set_aside)
+    disputed = {same_question(item) for item in contested}
+    wordings = {}
+    if config.held_out_share:
+        wordings = probes.withheld(list(prompts.values()), items, disputed, config, config.seed)
+    left, withheld = [], []
+    for prompt in prompts.values():
+        kind = wordings.get(same_question(prompt))
+        if kind is None:
+            left.append(original[prompt.id])
+        else:
+            set_aside[f"asked_as_{kind}"] += 1
+            withheld.append(Probe(kind=kind, prompt=original[prompt.id]))
+    kept = _sample(left, config)
+    set_aside["not_sampled"] = len(left) - len(kept)
+    return ItemSplit(kept, [original[item.id] for item in held_out], +set_aside, withheld)
 
 
-def _hold_out(items: Sequence[Prompt], config: StageConfig) -> tuple[set[str], list[Prompt]]:
+def _as_one(items: Sequence[Prompt]) -> list[Prompt]:
+    """The items, with one note in place of those that say the same."""
+    answers: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        for note in item.notes:
+            answers[note].add(same_text(item.target))
+    first: dict[frozenset[str], str] = {}
+    same = {note: first.setdefault(frozenset(answers[note]), note) for note in sorted(answers)}
+
+    def one(item: Prompt) -> Prompt:
+        notes = tuple(dict.fromkeys(same[note] for note in item.notes))
+        return item if notes == item.notes else item.model_copy(update={"notes": notes})
+
+    return [one(item) for item in items]
+
+
+def _hold_out(
+    items: Sequence[Prompt], config: StageConfig, last: Collection[str] = ()
+) -> tuple[set[str], list[Prompt]]:
     """The held-out notes, and the questions asked of them: a part of the items that rest on held-out notes alone.
 
-    Notes are taken in the order of their hash until both the share and MIN_QUESTIONS are reached, at most half of them.
+    Notes are taken in the order of their hash, those of `last` behind the others, until both the share and
+    MIN_QUESTIONS are reached, at most half of them.
     """
     noted = [item for item in items if item.notes] or list(items)
-    notes = sorted({note for item in noted for note in _notes(item)}, key=lambda n: key_of("note", config.seed, n))
+    notes = sorted(
+        {note for item in noted for note in notes_of(item)}, key=lambda n: (n in last, key_of("note", config.seed, n))
+    )
     most = math.ceil(len(notes) / 2) if config.held_out_share else 0
     complete = _completed_by(noted, notes)
     members: Counter[str] = Counter()
@@ -157,7 +223,7 @@ def _completed_by(items: Iterable[Prompt], notes: Sequence[str]) -> dict[str, li
     turn = {note: number for number, note in enumerate(notes)}
     complete: dict[str, list[str]] = defaultdict(list)
     for item in items:
-        complete[max(_notes(item), key=turn.__getitem__)].append(_notes(item)[0])
+        complete[max(notes_of(item), key=turn.__getitem__)].append(notes_of(item)[0])
     return complete
 
 
@@ -170,8 +236,8 @@ def _questions(items: Iterable[Prompt], chosen: set[str], config: StageConfig) -
     """Of each held-out note a part of its items, by hash; the others are left to SFT."""
     of_note: dict[str, list[Prompt]] = defaultdict(list)
     for item in items:
-        if chosen.issuperset(_notes(item)):
-            of_note[_notes(item)[0]].append(item)
+        if chosen.issuperset(notes_of(item)):
+            of_note[notes_of(item)[0]].append(item)
     asked = []
     for members in of_note.values():
         members.sort(key=lambda item: key_of("question", config.seed, item.id))
@@ -179,17 +245,9 @@ def _questions(items: Iterable[Prompt], chosen: set[str], config: StageConfig) -
     return sorted(asked, key=lambda item: item.row)
 
 
-def _notes(item: Prompt) -> tuple[str, ...]:
-    """The item's notes; an item without any is a note of its own."""
-    return item.notes or (f"item {item.id}",)
-
-
-def _telling(items: Iterable[Prompt], chosen: set[str]) -> set[str]:
-    """Items without a note that tell a fact of a held-out note; without the bio, so that its edits move no item."""
+def _telling(items: Iterable[Prompt], chosen: set[str], facts: Facts) -> set[str]:
+    """Items without a note that tell a fact of a held-out note; `facts` are without the bio."""
     unnoted = [item for item in items if not item.notes]
-    if not unnoted:
-        return set()
-    facts = Facts(items, bio="")
     telling = set()
     with progress("answers compared with the held-out notes", len(unnoted)) as shown:
         for item in unnoted:

@@ -1,8 +1,8 @@
 """Fine-tune the base model on the owner's items: the answer and its end token carry the loss, the prompt does not.
 
 `--lora_r 0` trains all weights and writes a whole model (for a model that is trained from scratch).
-The items are those that `prepare` rendered; questions that are held out for the evaluation are left out, in whatever
-item they are asked.
+The items are those that `prepare` rendered; questions of the evaluation, held-out ones and probes, are left out, in
+whatever item they are asked.
 """
 
 import sys
@@ -22,7 +22,7 @@ from lpm_kernel.errors import DataError
 from lpm_kernel.files import read_jsonl
 from lpm_kernel.owner.items import same_question
 from lpm_kernel.progress import say, tally
-from lpm_kernel.records import Prompt
+from lpm_kernel.records import Probe, Prompt
 from lpm_kernel.training.settings import RANK, TrainConfig
 
 
@@ -45,6 +45,7 @@ def run(
     adapter_path: Path,
     work_path: Path,
     held_out_path: Path | None = None,
+    probes_path: Path | None = None,
 ) -> None:
     """Train and write an adapter, or with rank 0 a whole model, to `adapter_path`.
 
@@ -58,7 +59,7 @@ def run(
 
     check_base(base_model_path)
     quiet_libraries()
-    items = _training_items(training_data_path, held_out_path)
+    items = _training_items(training_data_path, held_out_path, probes_path)
     tokenizer = load_tokenizer(base_model_path)
     features = tokenized(tokenizer, items, config.max_length)
     binding = binding_of(config.model_dump(), features, files=weight_shards(base_model_path))
@@ -68,28 +69,28 @@ def run(
     say(f"SFT done: {len(features)} items, {trainer.state.global_step} updates")
 
 
-def _training_items(items_path: Path, held_out_path: Path | None) -> list[Prompt]:
+def _training_items(items_path: Path, held_out_path: Path | None, probes_path: Path | None) -> list[Prompt]:
     if items_path.is_file() and items_path.read_bytes()[:1] == b"[":
         raise DataError(
             f"{items_path} is a JSON list; SFT trains on the items that `lpm run prepare` renders of it, so that it "
             "asks as DPO does: leave --training_data_path out, or give the path that `lpm path items` tells"
         )
     items = list(read_jsonl(items_path, Prompt))
-    held_out = [] if held_out_path is None else list(read_jsonl(held_out_path, Prompt))
-    kept = without_questions(items, held_out)
-    left_out = len(items) - len(kept)
-    say(f"SFT items: {len(kept)} used, {left_out} left out{tally({'held_out': left_out})}")
+    unheld = without_questions(items, read_jsonl(held_out_path, Prompt) if held_out_path else ())
+    probes = read_jsonl(probes_path, Probe) if probes_path else ()
+    kept = without_questions(unheld, (probe.prompt for probe in probes))
+    left_out = {"held_out": len(items) - len(unheld), "probes": len(unheld) - len(kept)}
+    say(f"SFT items: {len(kept)} used, {sum(left_out.values())} left out{tally(left_out)}")
     if not kept:
         raise DataError(
-            f"{items_path} leaves no item to train on{tally({'held_out': left_out})}; add items with a question and an "
-            "answer"
+            f"{items_path} leaves no item to train on{tally(left_out)}; add items with a question and an answer"
         )
     return kept
 
 
-def without_questions(items: Iterable[Prompt], held_out: Iterable[Prompt]) -> list[Prompt]:
-    """The items that ask none of the held-out questions, whatever their case, spacing or answer."""
-    asked = {same_question(prompt) for prompt in held_out}
+def without_questions(items: Iterable[Prompt], questions: Iterable[Prompt]) -> list[Prompt]:
+    """The items that ask none of these questions, whatever their case, spacing or answer."""
+    asked = {same_question(prompt) for prompt in questions}
     return [item for item in items if same_question(item) not in asked]
 
 

@@ -1,6 +1,6 @@
 """What every judge is: something that compares two answers to one question in one order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +11,9 @@ from lpm_kernel.config import Config
 from lpm_kernel.errors import Finding
 from lpm_kernel.owner.facts import Measure
 from lpm_kernel.records import Outcome, Task
+
+CLEAR, SLIGHT = 1.0, 0.5
+"""Strengths of a verdict."""
 
 
 class JudgingSettings(Config):
@@ -36,6 +39,10 @@ class Question:
     task: Task = "memory"
     measure: Measure | None = None
     """What the owner's notes say of it; None where they are not at hand."""
+    language: str = ""
+    """The owner's, as ISO 639-1; empty where it is unknown."""
+    notes: tuple[str, ...] = ()
+    """Those that it rests on, where it names them."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,18 @@ class Judge(Protocol):
     """Identity: whatever changes the verdicts (model, template version, margin) changes the name."""
     label: str
     """How the report calls it."""
-    instruction: str
-    """By what it judges, in words: its system prompt, or its rule."""
     place: str
     """Where it is asked, as host, port and path; empty for one within this program."""
     is_remote: bool
     """Whether questions, answers and the bio leave this machine for it."""
+
+    def instruction(self, question: Question) -> str:
+        """By what it judges the question, in words: its system prompt, or its rule."""
+        ...
+
+    def asked(self, question: Question, first: str, second: str) -> Mapping[str, object]:
+        """All that its verdict rests on besides its name and the answers, as JSON: what a journal keys it by."""
+        ...
 
     async def compare(self, question: Question, first: str, second: str) -> Opinion:
         """Which answer serves the owner better. Raises ServiceError when the judge cannot be asked."""
@@ -99,6 +112,12 @@ def both_orders(forward: Opinion, backward: Opinion) -> tuple[Outcome, str, tupl
     if orders[0] != orders[1]:
         return "tie", "the two orders disagree", orders
     return orders[0], forward.reason, orders
+
+
+def strength_of(forward: Opinion, backward: Opinion) -> float | None:
+    """Of a verdict that both orders agree on: the mean of what they say of it; None where neither says anything."""
+    told = [opinion.strength for opinion in (forward, backward) if opinion.strength is not None]
+    return sum(told) / len(told) if told else None
 
 
 def swapped(outcome: Outcome) -> Outcome:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from lpm_kernel.errors import ServiceError
 from lpm_kernel.files import key_of
 from lpm_kernel.journal import Journal
-from lpm_kernel.judges.base import Judge, Opinion, Question, both_orders
+from lpm_kernel.judges.base import Judge, Opinion, Question, both_orders, strength_of
 from lpm_kernel.records import Verdict
 from lpm_kernel.serving.client import RefusedError
 from lpm_kernel.serving.concurrency import together
@@ -14,7 +14,10 @@ from lpm_kernel.serving.concurrency import together
 OUTAGES_TOLERATED = 3
 """So many verdicts in a row may fail for want of an answer before the run stops."""
 REFUSALS_TOLERATED = 6
-"""So many questions may be refused, while none was ever judged, before the run stops."""
+"""So many questions may be refused, or answered without a verdict, while none was ever judged, before the run stops."""
+CURE = (
+    "Answers so far are kept; choose another --judge-model or --judge-base-url, or --judge reference, and start again"
+)
 
 
 class JournaledJudge:
@@ -24,6 +27,7 @@ class JournaledJudge:
         self.judge, self._journal = judge, journal
         self._outages = 0
         self._refused: set[Question] = set()
+        self._unread: set[Question] = set()
         self._has_judged = False
 
     async def verdict(self, prompt_id: str, question: Question, answers: Sequence[str], i: int, j: int) -> Verdict:
@@ -41,12 +45,20 @@ class JournaledJudge:
             judge=self.judge.name,
             orders=orders,
             scores=forward.scores,
-            strength=forward.strength,
+            strength=strength_of(forward, backward) if outcome in ("first", "second") else None,
             rests_on=forward.rests_on,
         )
 
+    def knows(self, question: Question, answers: Sequence[str], i: int, j: int) -> bool:
+        """Whether nothing would be asked of the judge for this verdict."""
+        orders = ((i, j), (j, i))
+        return all(self._journal.get(self._key(question, answers[a], answers[b])) is not None for a, b in orders)
+
+    def _key(self, question: Question, first: str, second: str) -> str:
+        return key_of("opinion", self.judge.name, self.judge.asked(question, first, second), first, second)
+
     async def _opinion(self, question: Question, first: str, second: str) -> Opinion:
-        key = key_of("opinion", self.judge.name, _asked(question), first, second)
+        key = self._key(question, first, second)
         known = self._journal.get(key)
         opinion = Opinion(**known) if known is not None else await self._ask(question, first, second)
         if opinion.outcome != "failed":
@@ -62,10 +74,7 @@ class JournaledJudge:
         except RefusedError as error:
             self._refused.add(question)
             if len(self._refused) >= REFUSALS_TOLERATED and not self._has_judged:
-                raise ServiceError(
-                    f"the judge refuses every question: {error}. Answers so far are kept; choose another "
-                    "--judge-model or --judge-base-url, or --judge reference, and start again"
-                ) from error
+                raise ServiceError(f"the judge refuses every question: {error}. {CURE}") from error
             return Opinion("failed", f"the judge refused: {error}")
         except ServiceError as error:
             self._outages += 1
@@ -73,9 +82,9 @@ class JournaledJudge:
                 raise ServiceError(f"the judge is down: {error}. Verdicts so far are kept; start again") from error
             return Opinion("failed", f"no answer: {error}")
         self._outages = 0
+        if opinion.outcome == "failed":
+            self._unread.add(question)
+            if len(self._unread) >= REFUSALS_TOLERATED and not self._has_judged:
+                count = len(self._unread)
+                raise ServiceError(f"no reply of the judge to {count} questions is a verdict: {opinion.reason}. {CURE}")
         return opinion
-
-
-def _asked(question: Question) -> dict[str, str]:
-    """The question as journals hold it: these names keep verdicts that were paid for."""
-    return {"question": question.question, "reference": question.target, "bio": question.bio}

@@ -1,13 +1,15 @@
 """The owner's global bio: Markdown, or Second-Me's `global_bio.json`."""
 
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from lpm_kernel.errors import DataError, MissingInputError
+from lpm_kernel.files import key_of
 
 MAX_BIO_BYTES = 256 * 1024
-"""The bio stands whole in every prompt of a judge: this is about 65,000 tokens in Latin scripts and 90,000 in Chinese,
-which leaves room for a question and its answers in the 128,000 tokens that today's judges read."""
+"""About 40,000 words: a bio says who somebody is; what they know and did belongs into the notes."""
 MAX_JSON_BYTES = 64 * MAX_BIO_BYTES
 """Second-Me's file holds more than the text that is taken from it."""
 TEMPLATE = """## Who I am
@@ -20,6 +22,37 @@ Work, studies, projects.
 Interests, habits, likes and dislikes, goals."""
 CONTENT_KEYS = ("content_third_view", "content", "summary_third_view", "summary")
 """Of Second-Me's L1 bio, the fullest text first."""
+HEADING = re.compile(r"^## +(?=\S)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the bio."""
+
+    title: str
+    """The heading without its marks; empty for what stands before the first."""
+    text: str
+    """As it stands in the bio, with its heading."""
+
+
+def sections(bio: str) -> list[Section]:
+    """The bio from heading to heading; one without `## ` headings is one section."""
+    starts = [match.start() for match in HEADING.finditer(bio)]
+    bounds = zip([0, *starts], [*starts, len(bio)], strict=True)
+    texts = [bio[start:end].strip() for start, end in bounds]
+    return [Section(_title(text), text) for text in texts if text]
+
+
+def digests(bio: str) -> dict[str, str]:
+    """Heading -> SHA-256 of what stands below it, in the bio's order."""
+    texts: dict[str, list[str]] = {}
+    for section in sections(bio):
+        texts.setdefault(section.title, []).append(section.text)
+    return {title: key_of(parts) for title, parts in texts.items()}
+
+
+def _title(text: str) -> str:
+    return text.splitlines()[0].removeprefix("##").strip() if HEADING.match(text) else ""
 
 
 def read_bio(path: Path) -> str:
@@ -45,7 +78,7 @@ def read_bio(path: Path) -> str:
 def _refuse_large(path: Path, size: int, most: int) -> None:
     if size > most:
         raise DataError(
-            f"the bio {path} has {size:,} bytes, at most {most:,} are read: every prompt of the judge holds it whole; "
+            f"the bio {path} has {size:,} bytes, at most {most:,} are read; "
             "keep in it who you are (`lpm bio edit`), and put the details into your notes, merged.json"
         )
 

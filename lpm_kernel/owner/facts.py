@@ -230,6 +230,15 @@ class Facts:
         forms = {form for fact in facts for form in self._forms(fact)}
         return any(not forms.isdisjoint(known) for known in (self._solid, self._repeated, self._capitalised))
 
+    @property
+    def language(self) -> str:
+        """The owner's, as ISO 639-1; empty where it is unknown."""
+        return self._reader.language
+
+    def forms_of(self, text: str) -> frozenset[str]:
+        """All forms of what a text says, under which two texts meet that say the same."""
+        return frozenset(self._forms(text))
+
     def of_note(self, note: str) -> frozenset[str]:
         """What the note says and no other does."""
         return frozenset[str]().union(*(self._told_of(answer, (note,)) for answer in self._stored.get(note, ())))

@@ -112,10 +112,22 @@ def read_items(path: Path, config: ItemConfig) -> tuple[list[Prompt], Counter[st
     return list(prompts.values()), skipped
 
 
+def name_in(system: str) -> str:
+    """The owner's name in a system prompt of questions as it is by default; empty for another one."""
+    before, _, after = MEMORY_SYSTEM.partition("{user_name}")
+    name = system.removeprefix(before).partition(after.partition("{user_name}")[0])[0]
+    return name if system.startswith(MEMORY_SYSTEM.replace("{user_name}", name)) else ""
+
+
 def same_question(prompt: Prompt) -> str:
     """A key that is equal for the same question in another case, spacing, punctuation or prefix."""
-    text = unicodedata.normalize("NFKC", prompt.user.removeprefix(LEGACY_PREFIX)).casefold()
-    return " ".join(re.findall(r"\w+", text)) or text.strip()
+    return same_text(prompt.user.removeprefix(LEGACY_PREFIX))
+
+
+def same_text(text: str) -> str:
+    """A key that is equal for the same text in another case, spacing or punctuation."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(re.findall(r"\w+", folded)) or folded.strip()
 
 
 def to_prompt(item: object, row: int, config: ItemConfig) -> Prompt:
@@ -145,6 +157,15 @@ def to_prompt(item: object, row: int, config: ItemConfig) -> Prompt:
 def _system_message(text: str) -> Message:
     """One object for all items that share it: a million of them differ in few."""
     return Message(role="system", content=text)
+
+
+def question_messages(text: str, config: ItemConfig) -> tuple[Message, ...]:
+    """A question as memory items ask it."""
+    return (_system_message(_system(config.memory_system, config)), Message(role="user", content=text))
+
+
+def _system(template: str, config: ItemConfig) -> str:
+    return template.replace("{user_name}", config.user_name) + (THINKING if config.thinking else "")
 
 
 def _items(path: Path) -> Iterator[Any]:
@@ -222,7 +243,7 @@ def _render(item: Mapping[str, Any], config: ItemConfig) -> ItemTexts:
         return _text(item, key, reason)
 
     def system(template: str) -> str:
-        return template.replace("{user_name}", name) + (THINKING if config.thinking else "")
+        return _system(template, config)
 
     if "assistant" not in item and "enhanced_request" in item:
         user = f"{name}'s request is: {text('user_request', 'no_question')}"

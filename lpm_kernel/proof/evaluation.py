@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic import field_validator
 
 from lpm_kernel.export.fidelity import Fidelity
-from lpm_kernel.judges.examination import Examination
 from lpm_kernel.models.merge_report import UpdateRetained
+from lpm_kernel.owner.facts import Told
 from lpm_kernel.proof.statistics import mean
-from lpm_kernel.records import Answer, Prompt, Record, Verdict
+from lpm_kernel.records import Answer, Examination, Prompt, Record, Verdict
 
 Interval = tuple[float, float]
 """95 % bounds, the lower one first."""
@@ -28,6 +28,35 @@ class WinRate(Record):
     rate: float | None
     """Mean over questions of the share that the new model won, ties as half; None without a verdict."""
     ci95: Interval | None
+
+
+class LikeLength(Record):
+    """The win rate as it would be if the answers of both models were of like length, and what length explains of it.
+
+    A comparison that the facts told decide as the judge did is none of length's, however long the answers are.
+    """
+
+    after_longer: float | None
+    """Share of all comparisons in which the new model's answer is the longer one, equal ones as half."""
+    longer_wins: float | None
+    """Share of decided comparisons, but those that facts decide, which the longer answer won; None without any."""
+    by_facts: int
+    """Comparisons that the facts told decide as the judge did."""
+    rate: float | None
+    """The win rate without what the judge gives to length."""
+    ci95: Interval | None
+
+
+class CorrectedRate(Record):
+    """Share of the new model's answers that are better, ties as half, as the judge's measured errors let one infer.
+
+    Rogan and Gladen 1978; Lee et al. 2025, "How to Correctly Report LLM-as-a-Judge Evaluations". For the reader alone:
+    the gate rests on the win rate as it was judged.
+    """
+
+    rate: float
+    ci95: Interval
+    """With the examination's own uncertainty in it."""
 
 
 class FactRecall(Record):
@@ -57,11 +86,11 @@ class AnswerShares(Record):
 
     questions: int
     right: Change
-    """Facts that are asked for, among the facts told."""
+    """Share of the facts told that the question asks for."""
     wrong: Change
-    """Other facts: another note's, refuted by the bio, or invented."""
+    """Share of the facts told that are another note's, refuted by the bio, or invented."""
     vague: Change
-    """Answers that tell no fact."""
+    """Share of the answers that tell no fact."""
 
 
 class Steering(Record):
@@ -98,14 +127,18 @@ class Probes(Record):
     general: General | None = None
 
 
+RuleName = Literal["measurable", "judge", "win_rate", "facts", "length", "unanswerable", "general", "export"]
+
+
 class Rule(Record):
     """One of the gate's rules, and whether it holds."""
 
-    name: Literal["win_rate", "facts", "measurable", "length", "unanswerable", "general", "export", "judge"]
+    name: RuleName
     holds: bool | None
-    """None: it cannot be measured here."""
+    """None: it cannot be measured here, which docs/evidence.md says of each rule whether it stands in the way."""
     figure: float | None
     bound: float | None
+    """What the figure was held to; the reason says from which side."""
     reason: str
     """A sentence with the figure and the bound."""
 
@@ -166,25 +199,33 @@ class Measures(Origin):
 
     prompts: int
     """Held-out questions asked."""
+    notes: int | None = None
+    """Notes that they rest on; None in older files."""
     samples: int
     """Answers of each model to each."""
     win_rate: WinRate
     fact_recall: FactRecall
     stray_facts: Change
-    """Mean names and numbers in an answer that are not called for."""
+    """Mean wrong facts in an answer; in older files, names and numbers that are not called for."""
     personalisation_lift: Change
     """Share of comparisons won by the owner's bio minus the share won by a stranger's."""
-    fidelity: Fidelity | None
+    fidelity: Fidelity | None = None
     """Of the new model's GGUF; None where it was exported elsewhere."""
-    update_retained: UpdateRetained | None
+    update_retained: UpdateRetained | None = None
     """None where the new model was merged elsewhere."""
     answers: AnswerShares | None = None
     """On the held-out questions; None in older files."""
-    win_rate_like_length: WinRate | None = None
-    """Among comparisons of answers of like length."""
+    like_length: LikeLength | None = None
+    """None in older files."""
+    corrected: CorrectedRate | None = None
+    """None where the judge was not examined, or is not sure enough for a correction."""
     probes: Probes = Probes()
     examination: Examination | None = None
     """Of the judge; None where it was not examined."""
+    judged_pairs_too: bool | None = None
+    """Whether the judge of this evaluation also made the pairs that the new model was trained on; None: not known."""
+    owner_votes: int = 0
+    """Blind votes of the owner on answers of these two models."""
 
 
 class Evaluation(Measures):
@@ -200,16 +241,6 @@ class Evaluation(Measures):
 
 
 @dataclass(frozen=True)
-class FactsTold:
-    """The facts in one answer, as case-folded words."""
-
-    told: frozenset[str]
-    """Those that the question asks for."""
-    strays: frozenset[str]
-    """Names and numbers that are not called for."""
-
-
-@dataclass(frozen=True)
 class Trial:
     """One held-out question with the answers of both models and the verdicts on each pair of samples."""
 
@@ -221,9 +252,14 @@ class Trial:
     stranger_verdicts: list[Verdict]
     facts: frozenset[str]
     """Those that the question asks for."""
-    facts_before: list[FactsTold]
+    facts_before: list[Told]
     """One an answer, as `before`."""
-    facts_after: list[FactsTold]
+    facts_after: list[Told]
+
+    @property
+    def note(self) -> str:
+        """What its question rests on, as the split takes it: the first note, else the question itself."""
+        return self.prompt.notes[0] if self.prompt.notes else self.prompt.id
 
     @property
     def recall(self) -> tuple[float, float] | None:
@@ -234,12 +270,12 @@ class Trial:
 
     @property
     def strays(self) -> tuple[float, float]:
-        """Mean names and numbers in an answer that are not called for, before and after."""
-        return _mean_strays(self.facts_before), _mean_strays(self.facts_after)
+        """Mean wrong facts in an answer, before and after."""
+        return _mean_wrong(self.facts_before), _mean_wrong(self.facts_after)
 
-    def _mean_told(self, answers: Sequence[FactsTold]) -> float:
-        return mean([len(answer.told) / len(self.facts) for answer in answers])
+    def _mean_told(self, answers: Sequence[Told]) -> float:
+        return mean([len(answer.right & self.facts) / len(self.facts) for answer in answers])
 
 
-def _mean_strays(answers: Sequence[FactsTold]) -> float:
-    return mean([len(answer.strays) for answer in answers])
+def _mean_wrong(answers: Sequence[Told]) -> float:
+    return mean([len(answer.wrong) for answer in answers])

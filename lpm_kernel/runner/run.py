@@ -124,7 +124,7 @@ def run_step(
                 step.stage.run(config, **inputs, **used, **drafts, **own)
         except LpmError:
             if account := _account_alone(step, drafts, places):
-                publish(workspace, account, places, manifest())
+                publish(workspace, account, places, manifest().model_copy(update={"complete": False}))
             raise
         made = manifest()
         publish(workspace, drafts, places, made)
@@ -138,9 +138,9 @@ def run_step(
 
 def _inputs_of(step: Step, workspace: Workspace, overrides: Mapping[str, Path | None]) -> dict[str, Path | None]:
     """Role -> path; raises MissingInputError for what is not there, DataError for what is not as it was made."""
-    inputs = {role: overrides.get(role) or workspace.find(a) for role, a in step.needs.items()}
+    inputs = {role: overrides.get(role) or workspace.find(a) for role, a in {**step.needs, **step.heeds}.items()}
     for role, path in inputs.items():
-        if path is None and role not in step.replaceable:
+        if path is None and role in step.needs and role not in step.replaceable:
             raise MissingInputError(lacking_message(step.needs[role], workspace))
         if path is not None and not path.exists():
             raise MissingInputError(f"{path} is not there (given as --{role}); check the path")
@@ -180,9 +180,11 @@ def _manifest(
 
 def _account_alone(step: Step, drafts: Mapping[str, Path], places: Mapping[str, Path]) -> dict[str, Path]:
     """The account of a run that came to nothing; where an earlier result stands, its own account stays beside it."""
-    result = places[next(iter(step.makes))]
-    wrote = step.account is not None and drafts[step.account].exists() and not result.exists()
-    return {step.account: drafts[step.account]} if step.account and wrote else {}
+    if step.account is None or not drafts[step.account].exists():
+        return {}
+    principal = next(iter(step.makes))
+    stands_alone = step.account == principal or not places[principal].exists()
+    return {step.account: drafts[step.account]} if stands_alone else {}
 
 
 def outputs_of(step: Step, workspace: Workspace) -> tuple[str, ...]:

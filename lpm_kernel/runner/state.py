@@ -64,6 +64,8 @@ def state_of(step: Step, workspace: Workspace, config: Config) -> StepState:
         lacking = next(artifact for artifact, is_there in beside.items() if not is_there)
         place = workspace.find(lacking)
         return StepState("stale", (workspace.misfit(place) if place else "") or f"{lacking} is gone or of another run")
+    if not manifest.complete:
+        return StepState("stale", f"it ended without a result: {principal.name} says why")
     change = _changed_input(step, workspace, manifest) or _changed_setting(config, manifest)
     return StepState("stale", change) if change else StepState("done", f"made {manifest.made_at}", manifest)
 
@@ -77,7 +79,7 @@ def _made_beside(workspace: Workspace, artifact: str, principal: Manifest) -> bo
 
 def refuse_changed_inputs(step: Step, workspace: Workspace, overrides: Mapping[str, Path | None]) -> None:
     """Raise DataError for an input that is not as its step made it, unless a flag names it."""
-    for role, artifact in {**step.needs, **step.uses}.items():
+    for role, artifact in {**step.needs, **step.heeds, **step.uses}.items():
         maker, path = maker_of(artifact), workspace.find(artifact)
         wrong = workspace.misfit(path) if maker and path and role not in overrides else ""
         if maker and wrong:
@@ -94,6 +96,11 @@ def _changed_input(step: Step, workspace: Workspace, manifest: Manifest) -> str 
             return "global_bio changed"
         if now_there != manifest.inputs.get(role):
             return f"{artifact} changed" if path else f"{artifact} is gone"
+    for role, artifact in step.heeds.items():
+        path, then = workspace.find(artifact), manifest.inputs.get(role)
+        now_there = workspace.digest(path) if path else None
+        if now_there != then:
+            return f"{artifact} {'changed' if path and then else 'came' if path else 'is gone'}"
     return None
 
 

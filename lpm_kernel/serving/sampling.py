@@ -31,15 +31,11 @@ async def sample(
 
     Choice j is seeded with seed + j, whatever else is asked for with it, and is a record of its own.
     """
-    settings: dict[str, Any] = {
-        "temperature": config.temperature,
-        "top_p": config.top_p,
-        "max_tokens": config.max_tokens,
-        "seed": int(key_of(config.seed, prompt.id)[:7], 16),
+    settings = _settings(prompt, config)
+    keys = _keys(prompt, config, count, model)
+    found = {
+        choice: answer for choice, answer in enumerate(known_answers(journal, prompt, config, count, model)) if answer
     }
-    messages = [message.model_dump() for message in prompt.messages]
-    keys = [key_of("answer", model, messages, settings, choice) for choice in range(count)]
-    found = {choice: Answer.model_validate(known) for choice, key in enumerate(keys) if (known := journal.get(key))}
     for start, length in _gaps(found, count):
         seed = settings["seed"] + start
         completions = await client.chat(prompt.messages, n=length, **{**settings, "seed": seed})
@@ -47,6 +43,28 @@ async def sample(
         await journal.put_all({keys[choice]: answer.model_dump() for choice, answer in new.items()})
         found |= new
     return [found[choice] for choice in range(count)]
+
+
+def known_answers(
+    journal: Journal, prompt: Prompt, config: SamplingConfig, count: int, model: str
+) -> list[Answer | None]:
+    """What the journal holds of `count` answers; None for each that `sample` would ask for."""
+    records = map(journal.get, _keys(prompt, config, count, model))
+    return [None if record is None else Answer.model_validate(record) for record in records]
+
+
+def _settings(prompt: Prompt, config: SamplingConfig) -> dict[str, Any]:
+    return {
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "max_tokens": config.max_tokens,
+        "seed": int(key_of(config.seed, prompt.id)[:7], 16),
+    }
+
+
+def _keys(prompt: Prompt, config: SamplingConfig, count: int, model: str) -> list[str]:
+    messages = [message.model_dump() for message in prompt.messages]
+    return [key_of("answer", model, messages, _settings(prompt, config), choice) for choice in range(count)]
 
 
 def _gaps(found: Mapping[int, Answer], count: int) -> list[tuple[int, int]]:

@@ -59,6 +59,8 @@ class Manifest(Sealed):
     """Of the libraries that shape results, of this program's commit, and of the converter."""
     demo: bool = False
     """Made of nothing but the demo's own data and base model."""
+    complete: bool = True
+    """Whether the step came to a result; else this is the account of why it did not."""
     workspace: str = ""
     """Identity of the workspace that it was made in; unknown for what an early version made."""
 

@@ -92,7 +92,7 @@ def pair_of(prompt: Prompt, evidence: Evidence) -> PreferencePair:
         messages=prompt.messages,
         chosen=evidence.answers[chosen].text,
         rejected=evidence.answers[rejected].text,
-        confidence=1.0,
+        confidence=1.0 if evidence.confidence is None else evidence.confidence,
     )
 
 

@@ -1,0 +1,67 @@
+"""Whether figures over questions could be chance, exactly; and how far they reach, when cases come in clusters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm, sqrt
+
+from lpm_kernel.records import Interval
+
+Z95 = 1.959964
+"""Of the normal distribution: 2.5 % lie above it."""
+
+
+def chance_of(scores: Sequence[Fraction]) -> float:
+    """Exact one-sided p-value of the sign-flip test: the share of all 2^n ways to choose the signs of n scores whose
+    sum is at least the one seen. 1 without scores.
+
+    Each score is one question's mean, counted from where chance stands (share right minus one half), so answers to one
+    question count as one. Exact where a score and its opposite are as likely, as they are when truth plays no part.
+    """
+    if not scores:
+        return 1.0
+    scale = lcm(*(score.denominator for score in scores))
+    sizes = [abs(int(score * scale)) for score in scores]
+    # A polynomial in one integer: digit s, of `slot` bits, counts the ways to make the sum 2s - sum(sizes).
+    slot = len(sizes) + 1
+    ways = 1
+    for size in sizes:
+        ways += ways << (slot * size)
+    seen = int(sum(scores) * scale)
+    least = (seen + sum(sizes) + 1) // 2
+    above = ways >> (slot * least)
+    # The sum of the digits: a base is 1 modulo itself less 1, and there are fewer than 2^slot - 1 ways in all.
+    return (above % ((1 << slot) - 1)) / (1 << len(sizes))
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of cases that come in clusters."""
+
+    share: float
+    ci95: Interval
+    effective: float
+    """As many independent cases would tell as much."""
+
+
+def clustered(shares: Sequence[tuple[float, float]]) -> Share | None:
+    """A share over clusters, each told as (hits, cases); None without a case.
+
+    Wilson's interval at the effective number of cases: cases over the design effect of the clusters, never more than
+    the cases (Korn and Graubard 1998), and the number of clusters where all agree.
+    """
+    shares = [(hits, cases) for hits, cases in shares if cases]
+    total = sum(cases for _, cases in shares)
+    if not total:
+        return None
+    share, clusters = sum(hits for hits, _ in shares) / total, len(shares)
+    spread = sum((hits - share * cases) ** 2 for hits, cases in shares) * clusters / max(1, clusters - 1) / total**2
+    size = min(total, share * (1 - share) / spread) if spread and 0 < share < 1 else clusters
+    return Share(share, wilson(share, max(1.0, size)), max(1.0, size))
+
+
+def wilson(share: float, size: float) -> Interval:
+    """Wilson's score interval (1927) of a share seen on so many cases."""
+    middle = share + Z95**2 / (2 * size)
+    reach = Z95 * sqrt(share * (1 - share) / size + Z95**2 / (4 * size**2))
+    return max(0.0, (middle - reach) / (1 + Z95**2 / size)), min(1.0, (middle + reach) / (1 + Z95**2 / size))
