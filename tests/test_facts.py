@@ -211,3 +211,10 @@ def test_an_item_without_a_note_that_tells_a_held_out_fact_is_set_aside_in_japan
     tellers = [item_of(f"{number}番目の話", told[note]) for number, note in enumerate(sorted(held & told.keys()))]
     split = split_items([*table.items, *tellers], config)
     assert split.set_aside["tells_a_held_out_note"] == len(tellers) > 0
+
+
+def test_a_note_of_thousands_of_items_is_measured_once() -> None:
+    items = [item_of(f"What of day {n}?", f"You met Renaud{n} at place {n}.", "diary") for n in range(1_000)]
+    same = [item_of("What was there?", f"There was Ilse{n}.", "diary") for n in range(1_000)]
+    facts = Facts([*items, *same], "")
+    assert all(facts.measure(item).told(item.target).kind != "wrong" for item in (*items[:50], *same[:50]))

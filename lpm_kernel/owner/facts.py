@@ -30,10 +30,14 @@ FEW_QUESTIONS = 5
 """Of so few, a word in one or two does not make a topic."""
 SHORTEST_CORE, ECHO = 3, 0.6
 """Letters that inflections of a word share at least, and their share of the shorter one."""
+MOST_ANSWERS = 32
+"""Stored answers of one note to one question; more are no versions of a fact."""
 LONGEST_PLACE = 4
 """Words, or characters of a script without spaces, in which two versions of a sentence may differ."""
 Notes = tuple[str, ...]
 """Of one item, in order."""
+Versions = tuple[frozenset[str], ...]
+"""Of one fact, each by what it tells."""
 Kind = Literal["right", "wrong", "vague"]
 
 
@@ -125,6 +129,8 @@ class Facts:
         self._capitalised: set[str] = set()
         """Words that open a sentence: names or not."""
         self._collected: set[str] = set()
+        self._facts_of: dict[str, frozenset[str]] = {}
+        self._versions: dict[str, tuple[Versions, ...]] = {}
 
     def _collect(self, note: str) -> None:
         """Name the facts of a note, those shared with a note of lower name apart."""
@@ -200,7 +206,7 @@ class Facts:
                 return ()
         return notes or ()
 
-    def _versions_of(self, note: str) -> tuple[tuple[frozenset[str], ...], ...]:
+    def _versions_of(self, note: str) -> tuple[Versions, ...]:
         """Groups of facts of which each answers one question: no stored answer tells two of them, and they either have
         nothing in common or fill one place of one sentence."""
         found = []
@@ -209,7 +215,7 @@ class Facts:
         for answer, questions in questions_of.items():
             for question in questions:
                 answers[question].add(answer)
-        disputed = {question: stored for question, stored in answers.items() if len(stored) > 1}
+        disputed = {question: stored for question, stored in answers.items() if 1 < len(stored) <= MOST_ANSWERS}
         told = {answer: self._told_of(answer, (note,)) for answer in questions_of} if disputed else {}
         for question, stored in disputed.items():
             given = self._told_of(question, (note,))
@@ -241,7 +247,10 @@ class Facts:
 
     def of_note(self, note: str) -> frozenset[str]:
         """What the note says and no other does."""
-        return frozenset[str]().union(*(self._told_of(answer, (note,)) for answer in self._stored.get(note, ())))
+        if note not in self._facts_of:
+            stored = self._stored.get(note, ())
+            self._facts_of[note] = frozenset[str]().union(*(self._told_of(answer, (note,)) for answer in stored))
+        return self._facts_of[note]
 
     def notes_told(self, text: str) -> frozenset[str]:
         """The notes of which a text tells more than a slight word."""
@@ -253,7 +262,10 @@ class Facts:
     def versions(self, prompt: Prompt) -> tuple[frozenset[str], ...]:
         """Versions of what is asked that exclude one another, by the stored answers alone; empty without a dispute."""
         notes, told = notes_of(prompt), self._told_of(prompt.target, notes_of(prompt))
-        groups = (group for note in notes for group in self._versions_of(note))
+        for note in notes:
+            if note not in self._versions:
+                self._versions[note] = self._versions_of(note)
+        groups = (group for note in notes for group in self._versions[note])
         return next((group for group in groups if any(version & told for version in group)), ())
 
     def measure(self, prompt: Prompt) -> Measure:
@@ -261,7 +273,7 @@ class Facts:
         notes = notes_of(prompt) if prompt.notes else (*notes_of(prompt), *sorted(self.notes_told(prompt.target)))
         notes = tuple(dict.fromkeys(notes))
         given = frozenset(self._forms(prompt.user))
-        facts = frozenset(fact for note in notes for fact in self.of_note(note))
+        facts = frozenset[str]().union(*map(self.of_note, notes))
         facts -= {self._fact_of[form] for form in given | self._background if form in self._fact_of}
         versions = self.versions(prompt)
         confirmed = self._confirmed(versions, prompt) or versions
