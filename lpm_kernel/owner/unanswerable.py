@@ -93,6 +93,7 @@ class _Owner:
     def __init__(self, questions: Sequence[Prompt], items: Sequence[Prompt], seed: int, side: Side) -> None:
         self._seed, self._side = seed, side
         self._text = "\n".join(text for item in items for text in (item.user, item.target)).casefold()
+        self._held: dict[str, bool] = {}
         self._numbers = {int(found) for found in regex.findall(r"\p{Nd}{1,9}", self._text)}
         language = language_of(item.target for item in items)
         self._lexicon = _lexicon(language)
@@ -163,8 +164,14 @@ class _Owner:
 
     def _unheld(self, slot: Slot, words: Iterable[str]) -> list[str]:
         """Those that the owner's items do not hold, in an order of the question's own."""
-        unheld = [word for word in words if word.casefold() not in self._text and self._is_ours(word)]
+        unheld = [word for word in words if self._is_ours(word) and not self._holds(word)]
         return sorted(unheld, key=lambda word: key_of(self._seed, slot.frame, word))
+
+    def _holds(self, word: str) -> bool:
+        """Whether the owner's items hold it, in whatever word; all of them are read once a word."""
+        if word not in self._held:
+            self._held[word] = word.casefold() in self._text
+        return self._held[word]
 
     def _is_ours(self, topic: str | int) -> bool:
         """Whether our side may put it in."""
