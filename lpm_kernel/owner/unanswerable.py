@@ -26,8 +26,8 @@ from lpm_kernel.owner.items import same_question
 from lpm_kernel.owner.language import language_of, script_of
 from lpm_kernel.records import Prompt
 
-QUESTIONS = frozenset({"memory", "diversity", "bio_qa", "dated", "exact_day"})
-"""Variants whose user text is a question of the owner's."""
+QUESTIONS = frozenset({"memory", "diversity", "dated", "exact_day"})
+"""Variants whose user text is a question about what the owner noted."""
 YEARS = range(1900, 2100)
 DAYS = range(1, 29)
 FEW = 8
@@ -164,7 +164,8 @@ class _Owner:
 
     def _unheld(self, slot: Slot, words: Iterable[str]) -> list[str]:
         """Those that the owner's items do not hold, in an order of the question's own."""
-        unheld = [word for word in words if self._is_ours(word) and not self._holds(word)]
+        before = slot.prompt.user[slot.start - 1 : slot.start]
+        unheld = [word for word in words if self._is_ours(word) and not self._holds(word) and word[0] != before]
         return sorted(unheld, key=lambda word: key_of(self._seed, slot.frame, word))
 
     def _holds(self, word: str) -> bool:
