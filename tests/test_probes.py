@@ -207,7 +207,7 @@ def test_no_more_are_made_than_asked_for_and_the_work_grows_as_the_notes_do(tmp_
         assert len(unknown(items, 5)) == 5
         return time.process_time() - start
 
-    assert seconds(800) < 12 * seconds(200) + 1
+    assert seconds(400) < 12 * seconds(100) + 0.5
 
 
 @pytest.mark.parametrize("language", _topics())
