@@ -15,6 +15,7 @@ from lpm_kernel.files import write_jsonl
 from lpm_kernel.L2.evaluate_model import StageConfig, run
 from lpm_kernel.owner.items import ItemConfig, read_items
 from lpm_kernel.pipeline import step_named
+from lpm_kernel.records import Probe, ProbeKind
 from lpm_kernel.runner.run import run_one
 from lpm_kernel.runner.settings import resolve_all
 from lpm_kernel.workspace.places import Workspace
@@ -30,6 +31,9 @@ def evaluated(tmp_path: Path, merged_path: Path, bio_path: Path) -> Made:
     hostile = questions[0].model_copy(update={"target": "<script>alert('Trieste')</script>"})
     write_jsonl(tmp_path / "held_out", [hostile, *questions[1:10]])
     write_jsonl(tmp_path / "items", questions)
+    kinds: tuple[ProbeKind, ...] = ("paraphrase", "general", "unanswerable", "general")
+    asked = [Probe(kind=kind, prompt=prompt) for kind, prompt in zip(kinds, questions[10:14], strict=True)]
+    write_jsonl(tmp_path / "probes", asked)
     for seed, name in enumerate(("before", "after")):
         write_tiny_gguf(tmp_path / name, seed)
     made = {"evaluation_path": tmp_path / "evaluation.json", "report_path": tmp_path / "report.html"}
@@ -39,6 +43,7 @@ def evaluated(tmp_path: Path, merged_path: Path, bio_path: Path) -> Made:
         after_gguf_path=tmp_path / "after",
         held_out_path=tmp_path / "held_out",
         items_path=tmp_path / "items",
+        probes_path=tmp_path / "probes",
         bio_path=bio_path,
         work_path=tmp_path,
         run_path=tmp_path / "20261121-090000-abcd",
@@ -56,6 +61,15 @@ def test_the_evaluation_and_its_page(evaluated: Made) -> None:
     assert Tags(page).fetched == []
     assert "keep the old model" in page
     assert "&lt;script&gt;" in page
+
+
+def test_the_probes_are_asked_of_both_models_and_counted_apart(evaluated: Made) -> None:
+    evaluation = json.loads(evaluated["evaluation_path"].read_text())
+    counts = {kind: found and found["questions"] for kind, found in evaluation["probes"].items()}
+    assert counts == {"contested": None, "unanswerable": 1, "paraphrase": 1, "general": 2}
+    assert evaluation["prompts"] == 10
+    cut = evaluation["probes"]["general"]["refusals"]
+    assert (cut["before"], cut["after"]) == (1, 1)
 
 
 def test_the_evaluation_names_what_was_compared_by_whom_and_when(evaluated: Made, tmp_path: Path) -> None:

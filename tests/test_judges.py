@@ -25,6 +25,7 @@ from lpm_kernel.judges.pairwise import ASKED, SCHEMA, PairwiseJudge, messages, p
 from lpm_kernel.judges.reference import ReferenceJudge
 from lpm_kernel.judges.rubric import rubric_in
 from lpm_kernel.judges.spellings import languages
+from lpm_kernel.owner.language import language_of
 from lpm_kernel.records import Message, Outcome, Task, Verdict
 
 BIO = "Mira lives in Trieste since 2009. Her dog is Quark."
@@ -324,6 +325,15 @@ def test_the_rules_come_first_so_that_a_prefix_cache_holds_them_for_every_task()
 def test_a_language_without_a_rubric_is_named() -> None:
     assert "in Finnish" in messages(replace(QUESTION, language="fi"), "a", "b")[0].content
     assert "Question and answers are in" not in messages(replace(QUESTION, language=""), "a", "b")[0].content
+
+
+@pytest.mark.parametrize("language", ["en", "de", "fr", "es", "pt", "zh", "ja"])
+def test_a_question_that_no_note_answers_has_that_for_its_reference(language: str) -> None:
+    unheld = rubric_in(language).unheld
+    asked, answered = (replace(QUESTION, language=language, target=target) for target in ("", "In Graz."))
+    assert unheld in messages(asked, "a", "b")[1].content
+    assert unheld not in messages(answered, "a", "b")[1].content
+    assert language_of([unheld]) == language
 
 
 def test_a_verdict_is_kept_for_exactly_what_was_asked() -> None:

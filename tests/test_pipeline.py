@@ -56,8 +56,14 @@ def test_no_evaluation_input_feeds_the_pairs_or_their_training() -> None:
         - {"merged_model", "lpm.gguf"}
     ):
         feeding |= more
-    assert "held_out" not in feeding
-    assert "held_out" not in step_named("dpo-train").needs.values()
+    assert "prompts" in feeding
+    assert not feeding & {"held_out", "probes"}
+
+
+def test_the_evaluations_questions_reach_no_step_but_sft_which_leaves_them_out() -> None:
+    takers = {s.name: set(s.needs.values()) | set(s.uses.values()) for s in STEPS}
+    assert {name for name, taken in takers.items() if taken & {"held_out", "probes"}} == {"sft-train", "evaluate"}
+    assert all({"held_out", "probes"} <= takers[name] for name in ("sft-train", "evaluate"))
 
 
 def test_a_step_is_done_until_its_input_or_a_setting_changes(workspace: Workspace) -> None:

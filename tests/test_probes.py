@@ -1,6 +1,7 @@
 """Probes: no training sees them, no note answers those that are unanswerable, and an edit of the bio moves none."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -194,9 +195,19 @@ def test_a_lower_case_owner_is_asked_in_lower_case(tmp_path: Path) -> None:
     assert all(prompt.user == prompt.user.lower() for prompt in made)
 
 
-def test_no_more_are_made_than_asked_for_and_many_notes_are_no_matter(tmp_path: Path) -> None:
-    many = [{**row, "doc_id": f"{row['doc_id']} {n}"} for n in range(300) for row in rows("en")]
-    assert len(unknown(read(tmp_path / "merged.json", many), 5)) == 5
+def test_no_more_are_made_than_asked_for_and_the_work_grows_as_the_notes_do(tmp_path: Path) -> None:
+    def seconds(count: int) -> float:
+        many = [
+            {**row, "user": f"{row['user']} {n}", "doc_id": f"{row['doc_id']} {n}"}
+            for n in range(count)
+            for row in rows("en")
+        ]
+        items = read(tmp_path / "merged.json", many)
+        start = time.process_time()
+        assert len(unknown(items, 5)) == 5
+        return time.process_time() - start
+
+    assert seconds(400) < 12 * seconds(100) + 0.5
 
 
 @pytest.mark.parametrize("language", _topics())

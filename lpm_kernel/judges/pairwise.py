@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr
 from lpm_kernel.config import ENVIRONMENT, BaseUrl, secret
 from lpm_kernel.errors import Finding, PermissionDeniedError
 from lpm_kernel.judges.base import CLEAR, SLIGHT, JudgeKind, JudgingSettings, Opinion, Question
-from lpm_kernel.judges.rubric import instruction
+from lpm_kernel.judges.rubric import instruction, rubric_in
 from lpm_kernel.judges.spellings import SENTENCE_ENDS, grammar, plain
 from lpm_kernel.owner.bio import sections
 from lpm_kernel.progress import say
@@ -161,7 +161,8 @@ def messages(question: Question, first: str, second: str) -> tuple[Message, Mess
 
 
 def _material(question: Question) -> dict[str, str]:
-    return {"bio": question.bio, "question": question.question, REFERENCE: question.target}
+    reference = question.target or rubric_in(question.language).unheld
+    return {"bio": question.bio, "question": question.question, REFERENCE: reference}
 
 
 def _ground(named: str, question: Question) -> str:

@@ -19,6 +19,8 @@ class Rubric(Record):
     """What holds for every question, and how to reply."""
     stranger: str
     """A bio that is nobody's."""
+    unheld: str
+    """Stands for the reference where no note holds the answer."""
     tasks: dict[Task, str]
     """What counts besides, by what the question asks."""
     other: str = ""

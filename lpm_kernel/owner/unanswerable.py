@@ -26,8 +26,8 @@ from lpm_kernel.owner.items import same_question
 from lpm_kernel.owner.language import language_of, script_of
 from lpm_kernel.records import Prompt
 
-QUESTIONS = frozenset({"memory", "diversity", "bio_qa", "dated", "exact_day"})
-"""Variants whose user text is a question of the owner's."""
+QUESTIONS = frozenset({"memory", "diversity", "dated", "exact_day"})
+"""Variants whose user text is a question about what the owner noted."""
 YEARS = range(1900, 2100)
 DAYS = range(1, 29)
 FEW = 8
@@ -93,6 +93,7 @@ class _Owner:
     def __init__(self, questions: Sequence[Prompt], items: Sequence[Prompt], seed: int, side: Side) -> None:
         self._seed, self._side = seed, side
         self._text = "\n".join(text for item in items for text in (item.user, item.target)).casefold()
+        self._held: dict[str, bool] = {}
         self._numbers = {int(found) for found in regex.findall(r"\p{Nd}{1,9}", self._text)}
         language = language_of(item.target for item in items)
         self._lexicon = _lexicon(language)
@@ -163,8 +164,15 @@ class _Owner:
 
     def _unheld(self, slot: Slot, words: Iterable[str]) -> list[str]:
         """Those that the owner's items do not hold, in an order of the question's own."""
-        unheld = [word for word in words if word.casefold() not in self._text and self._is_ours(word)]
+        before = slot.prompt.user[slot.start - 1 : slot.start]
+        unheld = [word for word in words if self._is_ours(word) and not self._holds(word) and word[0] != before]
         return sorted(unheld, key=lambda word: key_of(self._seed, slot.frame, word))
+
+    def _holds(self, word: str) -> bool:
+        """Whether the owner's items hold it, in whatever word; all of them are read once a word."""
+        if word not in self._held:
+            self._held[word] = word.casefold() in self._text
+        return self._held[word]
 
     def _is_ours(self, topic: str | int) -> bool:
         """Whether our side may put it in."""
