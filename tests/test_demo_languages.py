@@ -59,7 +59,9 @@ def test_every_precise_answer_and_the_bio_tell_the_keys(language: str) -> None:
 
 
 @EVERY
-def test_every_precise_answer_is_right_to_the_facts_and_that_no_note_says_it_is_vague(language: str, tmp_path: Path) -> None:
+def test_every_precise_answer_is_right_to_the_facts_and_that_no_note_says_it_is_vague(
+    language: str, tmp_path: Path
+) -> None:
     owner = load_owner(language)
     asked = rendered(owner, tmp_path)
     facts = Facts(asked, biography(owner))

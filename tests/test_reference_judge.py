@@ -81,6 +81,13 @@ def test_a_verdict_says_which_facts_decided_how_clearly_and_by_which_note(owner:
     assert 0.5 < by_right.strength <= 1
 
 
+@owners
+def test_two_answers_that_tell_all_that_is_asked_are_a_tie_however_they_are_worded(owner: SmallOwner) -> None:
+    right = owner.answers_of("boat")[0]
+    for other in (f"{owner.idle} {right}", f"{owner.question.question} {right}", " ".join(owner.answers_of("boat"))):
+        assert outcome(owner.question, right, other) == "tie", other
+
+
 def test_soba_is_no_answer_to_where_the_boat_is() -> None:
     question = OWNERS["ja"].question
     soba, unsure = "あなたは蕎麦にアレルギーがあります。", "わかりません。"
