@@ -350,7 +350,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self) -> tuple[str, str]:
         first, _, rest = self.path[1:].partition("/")
-        return (first, f"/{rest}") if first in BEHAVIOURS else ("", self.path)
+        return (first, f"/{rest}") if first and first in self.scripted.behaviours else ("", self.path)
 
     def _allowed(self) -> bool:
         key = self.scripted.api_key

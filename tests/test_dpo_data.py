@@ -55,13 +55,14 @@ def synthesise(tmp_path: Path, merged_path: Path, bio_path: Path) -> Synthesise:
             "answer_timeout_s": 5,
             "judge_api_key": "secret-key",
         }
-        settings |= more
+        settings = {"accept_judge": True} | settings | more
         made = {f"{n}_path": tmp_path / n for n in ("full", "direct", "verdicts", "account")}
         run(
             StageConfig.model_validate(settings),
             prompts_path=tmp_path / "prompts",
             items_path=tmp_path / "prompts",
             bio_path=bio_path,
+            examination_path=None,
             gguf_path=None,
             work_path=tmp_path,
             **made,
