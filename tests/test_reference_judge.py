@@ -10,7 +10,9 @@ from small_owners import OWNERS, SmallOwner
 
 from lpm_kernel.judges import JudgeConfig
 from lpm_kernel.judges.base import Opinion, Question, swapped
+from lpm_kernel.judges.questions import question_of
 from lpm_kernel.judges.reference import ReferenceJudge, nearness
+from lpm_kernel.owner.facts import Facts
 from lpm_kernel.records import Outcome
 
 CONFIG = JudgeConfig()
@@ -120,6 +122,16 @@ def test_a_verdict_is_kept_for_what_it_was_measured_by(owner: SmallOwner) -> Non
     assert JUDGE.asked(question, right, wrong) == JUDGE.asked(other_note.question, right, wrong)
     silent = replace(owner, bio="## X\n…")
     assert JUDGE.asked(question, right, wrong) != JUDGE.asked(silent.question, right, wrong)
+
+
+@owners
+def test_where_no_note_knows_the_answer_any_told_fact_is_wrong(owner: SmallOwner) -> None:
+    prompt = owner.prompts[0].model_copy(update={"target": "", "notes": ("nobody's",)})
+    facts = Facts(owner.prompts, owner.bio)
+    question = question_of(prompt, facts, owner.bio)
+    for note in ("allergy", "race"):
+        assert outcome(question, owner.answers_of(note)[0], owner.unsure) == "second"
+    assert outcome(question, owner.idle, owner.unsure) == "tie"
 
 
 def test_where_notes_contradict_each_other_the_bio_decides() -> None:
