@@ -93,6 +93,22 @@ def open_journal(path: Path) -> Iterator[Journal]:
         yield Journal(connection, path)
 
 
+@contextmanager
+def reading_journal(path: Path) -> Iterator[Journal | None]:
+    """What it holds, while nothing on the disk is changed; None for one that is not there, or is damaged."""
+    if not path.is_file():
+        yield None
+        return
+    # Without a log beside it nobody writes, and SQLite makes no files of its own beside one that does not change.
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)) as found:
+        try:
+            is_whole = _complaint(found) == "" and bool(_columns(found))
+        except (sqlite3.Error, UnicodeDecodeError):
+            is_whole = False  # the run that opens it to write will mend it
+        yield Journal(found, path) if is_whole else None
+
+
 def _opened(path: Path) -> sqlite3.Connection:
     with _one_at_a_time(path.parent):
         _take_rescued(path)

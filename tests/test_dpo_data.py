@@ -266,9 +266,15 @@ def test_an_account_without_pairs_is_published_unless_pairs_stand_there(workspac
     assert not list(workspace.root.rglob("*.kept-*"))
 
 
-@pytest.mark.parametrize("judge", ["judge-prose", "judge-refusal", "judge-empty", "judge-wrong-words", "judge-cut"])
+UNREADABLE = ("prose", "refusal", "empty", "wrong-words", "cut", "third", "finnish", "scores")
+
+
+@pytest.mark.parametrize("judge", [f"judge-{name}" for name in UNREADABLE])
 def test_an_unreadable_judge_stops_the_run_without_pairs(judge: str, synthesise: Synthesise, tmp_path: Path) -> None:
-    with ScriptedServer() as server, pytest.raises(ServiceError, match=r"verdicts failed.*--judge reference"):
+    with (
+        ScriptedServer() as server,
+        pytest.raises(ServiceError, match=r"no reply of the judge to 6 questions.*--judge reference"),
+    ):
         synthesise(server, judge=judge)
     assert not (tmp_path / "direct").exists()
 

@@ -6,23 +6,26 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import chain
+from dataclasses import replace
+from itertools import chain, product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge_replies import TABLE, UNITS, UNREADABLE
 
+from lpm_kernel.errors import ServiceError
 from lpm_kernel.journal import open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Opinion, Question, both_orders, swapped
 from lpm_kernel.judges.journaled import JournaledJudge
-from lpm_kernel.judges.pairwise import ASKED, PairwiseJudge, messages, parse
+from lpm_kernel.judges.pairwise import ASKED, SCHEMA, PairwiseJudge, messages, parse
 from lpm_kernel.judges.reference import ReferenceJudge
+from lpm_kernel.judges.rubric import rubric_in
 from lpm_kernel.judges.spellings import languages
-from lpm_kernel.records import Message, Outcome, Verdict
+from lpm_kernel.records import Message, Outcome, Task, Verdict
 
 BIO = "Mira lives in Trieste since 2009. Her dog is Quark."
 QUESTION = Question("Where does Mira live?", "Mira lives in Trieste, since 2009.", BIO)
@@ -64,6 +67,7 @@ FRAGMENTS = (
     ),
     *("первый", "ответ", "лучше", "?", ".", "!", ":", "-", "/", ">", "|", "```", "```json", "{", "}", '"', "'", ","),
     *('{"comparison":', '{"verdict":', '"winner":', '"first"', '"second"', '"tie"', "1}", "-1", "[", "]", "**"),
+    *('"strength":', '"rests_on":', '"clear"', '"slight",', '"Home",'),
     *("<think>", "</think>", "{'comparison':", "'first'", "\n", "\n\n"),
 )
 DECORATIONS: tuple[Callable[[str], str], ...] = (
@@ -192,6 +196,145 @@ def test_swapping_the_answers_swaps_the_verdict(forward: Outcome, backward: Outc
 def test_a_failed_order_is_never_a_tie_and_a_biased_judge_never_decides() -> None:
     assert both_orders(Opinion("failed", "x"), Opinion("tie", ""))[0] == "failed"
     assert both_orders(Opinion("first", ""), Opinion("first", ""))[0] == "tie"
+
+
+GRADED = (
+    '{{"detailed_analysis": "So it is.", "rests_on": {rests_on}, "comparison": "first win", "strength": {strength}}}'
+)
+HOSTILE = (
+    *('"second win"', '"tie"', '"2"', "2", "-1", "null", "true", "[]", '["second win"]', '""', '"clear, no: second"'),
+    *('"\\u001b[2J"', '"\\ud83d"', f'"{"x" * 5000}"', '"## Home\\u0000"', '"wait, second win"'),
+)
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_what_a_judge_says_beside_its_verdict_never_changes_it(value: str) -> None:
+    for field, other in (("strength", "rests_on"), ("rests_on", "strength")):
+        said = said_by(GRADED.format(**{field: value, other: '"clear"'}))
+        assert said.outcome == "first"
+        assert said.rests_on == ""
+        assert said.strength in (None, 1.0)
+        assert "\x1b" not in said.rests_on
+
+
+@pytest.mark.parametrize("value", ['{"comparison": "second win"}', '[{"winner": 2}]'])
+def test_a_verdict_within_what_is_said_beside_it_is_doubt(value: str) -> None:
+    assert said_by(GRADED.format(rests_on='"Home"', strength=value)).outcome == "failed"
+    assert said_by(GRADED.format(rests_on=value, strength='"clear"')).outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("named", "ground"),
+    [
+        ("Home", "Home"),
+        ("## home", "Home"),
+        ("reference", "note n7"),
+        ("**Work**", "Work"),
+        ("Garden", ""),
+        ("bio", ""),
+    ],
+)
+def test_a_verdict_rests_on_what_the_judge_was_shown(named: str, ground: str) -> None:
+    assert said_by(GRADED.format(rests_on=json.dumps(named), strength='"slight"')).rests_on == ground
+
+
+@pytest.mark.parametrize(("told", "strength"), [("clear", 1.0), ("Slight", 0.5), ("**clear**", 1.0), ("klar", None)])
+def test_a_verdict_says_how_clear_it_is(told: str, strength: float | None) -> None:
+    assert parse(GRADED.format(rests_on='""', strength=json.dumps(told))).strength == strength
+    assert parse('{"comparison": "tie", "strength": "clear"}').strength is None
+
+
+def said_by(reply: str) -> Opinion:
+    """What a judge's reply becomes, for a question with a bio of two sections and a note."""
+    bio = "## Home\nMira lives in Trieste.\n\n## Work\nShe repairs cellos."
+
+    async def ask(_: Sequence[Message], __: dict[str, Any]) -> tuple[str, str]:
+        return reply, "stop"
+
+    question = Question("Where?", "In Trieste.", bio, notes=("n7",))
+    return asyncio.run(PairwiseJudge(ask, "m", "here", False).compare(question, "a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ('{"comparison": "third win"}', "'third win' (expected first win, second win or tie)"),
+        ('{"comparison": "answer 3"}', "'answer 3'"),
+        ('{"score_a": 7, "score_b": 4}', "score_a"),
+        ("Ensimmäinen vastaus on parempi.", "Ensimmäinen vastaus"),
+        ("첫 번째가 낫다.", "첫 번째가"),
+    ],
+)
+def test_a_third_answer_another_schema_and_another_language_are_no_verdict_and_quoted(reply: str, reason: str) -> None:
+    opinion = said_by(reply)
+    assert opinion.outcome == "failed"
+    assert reason in opinion.reason
+
+
+@pytest.mark.parametrize("reply", ["third win", "Ensimmäinen vastaus on parempi.", '{"score_a": 7, "score_b": 4}', ""])
+def test_a_judge_that_is_never_understood_stops_the_run_soon_and_is_quoted(reply: str, tmp_path: Path) -> None:
+    asked: list[Sequence[Message]] = []
+
+    async def ask(said: Sequence[Message], _: dict[str, Any]) -> tuple[str, str]:
+        asked.append(said)
+        return reply, "stop"
+
+    async def judge_all() -> None:
+        with open_journal(tmp_path / "journal.sqlite") as journal:
+            judge = JournaledJudge(PairwiseJudge(ask, "m", "here", False), journal)
+            for number in range(20):
+                await judge.verdict("p", replace(QUESTION, question=f"Where? ({number})"), ["a", "b"], 0, 1)
+
+    with pytest.raises(ServiceError, match=rf"6 questions.*{re.escape(reply[:20])}.*--judge reference"):
+        asyncio.run(judge_all())
+    assert len(asked) <= 6 * 2 * ASKED
+
+
+def test_a_judge_that_was_understood_once_may_fail_now_and_then(tmp_path: Path) -> None:
+    replies = iter(["first win", "second win", *["hm"] * 200])
+
+    async def ask(_: Sequence[Message], __: dict[str, Any]) -> tuple[str, str]:
+        return next(replies), "stop"
+
+    async def judge_all() -> list[Outcome]:
+        with open_journal(tmp_path / "journal.sqlite") as journal:
+            judge = JournaledJudge(PairwiseJudge(ask, "m", "here", False), journal)
+            asked = [replace(QUESTION, question=f"Where? ({number})") for number in range(10)]
+            return [(await judge.verdict("p", question, ["a", "b"], 0, 1)).outcome for question in asked]
+
+    assert asyncio.run(judge_all())[1:] == ["failed"] * 9
+
+
+def test_the_schema_and_every_rubric_name_the_same_fields_and_values() -> None:
+    values = [value for field in SCHEMA["properties"].values() for value in field.get("enum", ())]
+    for language, task in product(("en", "de", "fr", "es", "pt", "zh", "ja", "fi"), get_args(Task)):
+        system, _ = messages(replace(QUESTION, language=language, task=task), "a", "b")
+        reply = system.content.splitlines()
+        assert all(any(f'"{word}"' in line for line in reply) for word in (*SCHEMA["required"], *values))
+        assert '"rests_on": "<' in system.content
+        assert "reference" in system.content
+
+
+def test_the_rules_come_first_so_that_a_prefix_cache_holds_them_for_every_task() -> None:
+    systems = [messages(replace(QUESTION, task=task), "a", "b")[0].content for task in get_args(Task)]
+    assert len(set(systems)) == len(systems) == 5
+    assert {system.partition("\n\n")[0] for system in systems} == {rubric_in("en").rules}
+
+
+def test_a_language_without_a_rubric_is_named() -> None:
+    assert "in Finnish" in messages(replace(QUESTION, language="fi"), "a", "b")[0].content
+    assert "Question and answers are in" not in messages(replace(QUESTION, language=""), "a", "b")[0].content
+
+
+def test_a_verdict_is_kept_for_exactly_what_was_asked() -> None:
+    async def ask(_: Sequence[Message], __: dict[str, Any]) -> tuple[str, str]:
+        return "tie", "stop"
+
+    asked = PairwiseJudge(ask, "m", "here", False).asked
+    others = ({"question": "Who?"}, {"target": "In Graz."}, {"bio": "## Home"}, {"task": "time"}, {"language": "ja"})
+    seen = {json.dumps(asked(replace(QUESTION, **other), "a", "b")) for other in ({}, *others)}  # type: ignore[arg-type]
+    assert len(seen) == 6
+    assert asked(replace(QUESTION, measure=None), "a", "b") == asked(QUESTION, "c", "d")
 
 
 def test_material_stands_between_markers_that_no_answer_can_know() -> None:

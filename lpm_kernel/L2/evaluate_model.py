@@ -10,9 +10,8 @@ if __package__ is None:
     enter()
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 
 from lpm_kernel import judges
 from lpm_kernel.errors import DataError, Finding
@@ -21,23 +20,21 @@ from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_json
 from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Judge
-from lpm_kernel.judges.examination import ExamConfig, known_or_examined
+from lpm_kernel.judges.examination import ExamConfig, examine, known_or_examined
 from lpm_kernel.judges.journaled import JournaledJudge
-from lpm_kernel.judges.questions import question_of
-from lpm_kernel.judges.stranger import stranger_bio
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.models.merge_report import read_merge_report
 from lpm_kernel.owner.bio import read_bio
-from lpm_kernel.owner.facts import Facts
 from lpm_kernel.progress import say
 from lpm_kernel.proof.evaluation import JudgeIdentity, Model, Models, Origin, Trial
-from lpm_kernel.proof.gate import GateConfig, decide, measure
+from lpm_kernel.proof.gate import GateConfig, decide
+from lpm_kernel.proof.measuring import measure
 from lpm_kernel.proof.probes import Tried, measure_probes
 from lpm_kernel.proof.report import write_report
-from lpm_kernel.records import Answer, Examination, Probe, Prompt, Verdict
+from lpm_kernel.proof.trials import Owner, judge_trials
+from lpm_kernel.records import Answer, Evidence, Examination, Probe, Prompt
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.asking import AskingConfig, answers_of
-from lpm_kernel.serving.concurrency import map_in_order
 from lpm_kernel.training.settings import LOG as TRAINING_LOG
 
 
@@ -51,7 +48,7 @@ def preflight(config: StageConfig) -> list[Finding]:
 
 
 def examines_itself(_: StageConfig) -> bool:
-    """Whether the judge is examined here, where no examination is at hand: always."""
+    """Whether the judge is examined here, where no examination of it is at hand: always."""
     return True
 
 
@@ -66,8 +63,8 @@ def run(
     evaluation_path: Path,
     report_path: Path,
     work_path: Path,
-    examination_path: Path | None = None,
     probes_path: Path | None = None,
+    examination_path: Path | None = None,
     verdicts_path: Path | None = None,
     prompts_path: Path | None = None,
     adapter_path: Path | None = None,
@@ -76,33 +73,34 @@ def run(
     run_path: Path | None = None,
 ) -> None:
     """Raises DataError without questions, ServiceError when a model or the judge is down; the journal stays."""
-    bio = read_bio(bio_path)
     questions = list(read_jsonl(held_out_path, Prompt))
-    items = list(read_jsonl(items_path, Prompt))
-    facts = Facts(items, bio)
     if not questions:
         raise DataError(f"{held_out_path} holds no question; raise --held-out-share in prepare")
     probes = list(read_jsonl(probes_path, Probe)) if probes_path else []
+    prompts = [*questions, *(probe.prompt for probe in probes)]
+    owner = Owner(list(read_jsonl(items_path, Prompt)), read_bio(bio_path))
     models = Models(before=_model(before_gguf_path), after=_model(after_gguf_path))
     with open_journal(work_path / "journal.sqlite") as journal:
 
         def ask(gguf_path: Path, model: Model, label: str) -> list[list[Answer]]:
-            prompts, log_path = [*questions, *(probe.prompt for probe in probes)], work_path / f"{label}.log"
+            log_path = work_path / f"{label}.log"
             return answers_of(gguf_path, prompts, config, journal, model=model.sha256, log_path=log_path)
 
-        before = ask(before_gguf_path, models.before, "before")
-        after = ask(after_gguf_path, models.after, "after")
-        tried = list(map(Tried, probes, before[len(questions) :], after[len(questions) :]))
-        before, after = before[: len(questions)], after[: len(questions)]
-        exam = partial(known_or_examined, examination_path=examination_path, items=items, config=config)
-        judge, examination, trials = asyncio.run(_judge(questions, before, after, facts, bio, journal, config, exam))
+        before, after = ask(before_gguf_path, models.before, "before"), ask(after_gguf_path, models.after, "after")
+        answers = before[: len(questions)], after[: len(questions)]
+        judge, examination, trials = asyncio.run(_judge(owner, questions, answers, examination_path, journal, config))
+    tried = list(map(Tried, probes, before[len(questions) :], after[len(questions) :]))
     merge = read_merge_report(merged_model_path)
-    fidelity = read_record(fidelity_path, Fidelity) if fidelity_path else None
-    retained = merge.update_retained if merge else None
-    origin = _origin(models, judge, bio_path, run_path)
-    measures = measure(trials, config, origin=origin, retained=retained, fidelity=fidelity)
-    probed = measure_probes(tried, facts, config.bootstrap_seed)
-    evaluation = decide(measures.model_copy(update={"probes": probed, "examination": examination}), config)
+    measures = measure(
+        trials,
+        origin=_origin(models, judge, bio_path, run_path),
+        examination=examination,
+        probes=measure_probes(tried, owner.facts),
+        judged_pairs_too=_judged_pairs_too(judge, verdicts_path),
+        update_retained=merge.update_retained if merge else None,
+        fidelity=read_record(fidelity_path, Fidelity) if fidelity_path else None,
+    )
+    evaluation = decide(measures, config)
     write_json(evaluation_path, evaluation)
     write_report(
         report_path,
@@ -132,57 +130,35 @@ def _model(gguf_path: Path) -> Model:
 
 
 async def _judge(
+    owner: Owner,
     questions: Sequence[Prompt],
-    before: Iterable[list[Answer]],
-    after: Iterable[list[Answer]],
-    known: Facts,
-    bio: str,
+    answers: tuple[Sequence[list[Answer]], Sequence[list[Answer]]],
+    examination_path: Path | None,
     journal: Journal,
     config: StageConfig,
-    exam: Callable[..., Awaitable[Examination | None]],
-) -> tuple[JudgeIdentity, Examination | None, list[Trial]]:
-    """Who judged, what that judge is worth, and a trial a question."""
-    stranger = stranger_bio()
+) -> tuple[JudgeIdentity, Examination, list[Trial]]:
+    """Who judged, what it is worth, and a trial a question."""
     async with open_judge(config) as judge:
         journaled = JournaledJudge(judge, journal)
-        examination = await exam(journaled, facts=known, bio=bio)
-
-        async def one(asked: tuple[Prompt, list[Answer], list[Answer]]) -> Trial:
-            prompt, old, new = asked
-            pairs = list(zip(old, new, strict=True))
-            measured = known.measure(prompt)
-            return Trial(
-                prompt=prompt,
-                before=old,
-                after=new,
-                verdicts=[await _verdict(journaled, prompt, known, bio, b, a) for b, a in pairs],
-                stranger_verdicts=[await _verdict(journaled, prompt, known, stranger, b, a) for b, a in pairs],
-                facts=measured.asked,
-                facts_before=[measured.told(answer.text) for answer in old],
-                facts_after=[measured.told(answer.text) for answer in new],
-            )
-
-        total, width = len(questions), config.judge_in_flight
-        asked = zip(questions, before, after, strict=True)
         try:
-            trials = [t async for t in map_in_order(one, asked, total=total, width=width, label="verdicts")]
+            of_owner = (owner.items, owner.facts, owner.bio, config)
+            found = await known_or_examined(journaled, examination_path, *of_owner)
+            examination = found or await examine(journaled, *of_owner)
+            trials = await judge_trials(journaled, owner, questions, *answers, config.judge_in_flight)
         finally:
             await journal.flush()
         return _identity(judge, config.judge), examination, trials
 
 
-async def _verdict(
-    judge: JournaledJudge, prompt: Prompt, known: Facts, bio: str, before: Answer, after: Answer
-) -> Verdict:
-    """Cut answers are judged too, as they are what the owner would read; equal ones are a tie without asking."""
-    if before.text == after.text:
-        return Verdict(prompt_id=prompt.id, first=0, second=1, outcome="tie", reason="the same answer", judge="")
-    question = question_of(prompt, known, bio)
-    return await judge.verdict(prompt.id, question, [before.text, after.text], 0, 1)
-
-
 def _identity(judge: Judge, kind: str) -> JudgeIdentity:
     return JudgeIdentity(label=judge.label, kind=kind, name=judge.name, place=judge.place, is_remote=judge.is_remote)
+
+
+def _judged_pairs_too(judge: JudgeIdentity, verdicts_path: Path | None) -> bool | None:
+    """Whether the pairs are this judge's; None where nobody's verdicts on them are at hand."""
+    evidence = read_jsonl(verdicts_path, Evidence) if verdicts_path else ()
+    names = {verdict.judge for line in evidence for verdict in line.verdicts if verdict.judge}
+    return judge.name in names if names else None
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from lpm_kernel.pipeline import STEPS, step_named
 from lpm_kernel.progress import clock, human_bytes, inline, printable, printable_json, say
 from lpm_kernel.proof.evaluation import Evaluation, Interval
 from lpm_kernel.records import Examination
+from lpm_kernel.runner.forecast import forecasts
 from lpm_kernel.runner.preflight import stage_findings
 from lpm_kernel.runner.run import outputs_of
 from lpm_kernel.runner.run_record import latest_status
@@ -41,12 +42,14 @@ COLOURS = {"done": "green", "running": "cyan", "failed": "red", "stale": "yellow
 def show_steps(as_json: bool) -> None:
     """The table of the chain."""
     if as_json:
-        rows = [{"name": s.name, "needs": list(s.needs.values()), "makes": list(s.makes.values())} for s in STEPS]
+        columns = ("needs", "heeds", "makes")
+        rows = [{"name": s.name} | {c: list(getattr(s, c).values()) for c in columns} for s in STEPS]
         _print_json({"steps": rows})
         return
     table = _table("step", "needs", "makes")
     for step in STEPS:
-        table.add_row(step.name, ", ".join(step.needs.values()), ", ".join(step.makes.values()))
+        heeded = f"; if there: {', '.join(step.heeds.values())}" if step.heeds else ""
+        table.add_row(step.name, ", ".join(step.needs.values()) + heeded, ", ".join(step.makes.values()))
     _console().print(table)
 
 
@@ -94,12 +97,13 @@ def show_plan(
     """
     states = forced_from(chain_states(workspace, configs, until), start)
     lacking = [] if filled else missing_inputs(workspace, states)
-    rows = []
+    rows: list[dict[str, Any]] = []
     awaited = awaited_inputs(states)
+    foreseen = forecasts(workspace, configs, {n: s for n, s in states.items() if s.must_run or n in awaited})
     for name, found in states.items():
         reason = _reason(found, awaited.get(name))
         action = "run" if found.must_run else "run if changed" if name in awaited else "skip"
-        rows.append({"name": name, "action": action, "reason": reason})
+        rows.append({"name": name, "action": action, "reason": reason, "forecast": foreseen.get(name, [])})
     to_run = [name for name, found in states.items() if found.must_run]
     blocking = [f for f in stage_findings(to_run, configs) if _blocks(f)]
     if as_json:
@@ -108,7 +112,7 @@ def show_plan(
     else:
         table = _table("step", "action", "why")
         for row in rows:
-            table.add_row(row["name"], row["action"], _cell(row["reason"]))
+            table.add_row(row["name"], row["action"], _cell("; ".join([row["reason"], *row["forecast"]])))
         _print_root(workspace)
         _console().print(table)
     if lacking:

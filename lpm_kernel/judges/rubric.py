@@ -37,6 +37,6 @@ def rubric_in(language: str) -> Rubric:
 @cache
 def instruction(language: str, task: Task) -> str:
     """The judge's system prompt: the rules first, which all questions share, then what the task asks."""
-    rubric, english = rubric_in(language), rubric_in(FALLBACK)
-    named = rubric.other.format(language=language_name(language)) if rubric is english and language != FALLBACK else ""
-    return "\n\n".join(filter(None, (rubric.rules, rubric.tasks[task], named if language else "")))
+    rubric = rubric_in(language)
+    named = rubric.other.format(language=language_name(language)) if language not in ("", FALLBACK) else ""
+    return "\n\n".join(filter(None, (rubric.rules, rubric.tasks[task], named)))

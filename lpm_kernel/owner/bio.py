@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpm_kernel.errors import DataError, MissingInputError
+from lpm_kernel.files import key_of
 
 MAX_BIO_BYTES = 256 * 1024
 """About 40,000 words: a bio says who somebody is; what they know and did belongs into the notes."""
@@ -40,6 +41,14 @@ def sections(bio: str) -> list[Section]:
     bounds = zip([0, *starts], [*starts, len(bio)], strict=True)
     texts = [bio[start:end].strip() for start, end in bounds]
     return [Section(_title(text), text) for text in texts if text]
+
+
+def digests(bio: str) -> dict[str, str]:
+    """Heading -> SHA-256 of what stands below it, in the bio's order."""
+    texts: dict[str, list[str]] = {}
+    for section in sections(bio):
+        texts.setdefault(section.title, []).append(section.text)
+    return {title: key_of(parts) for title, parts in texts.items()}
 
 
 def _title(text: str) -> str:

@@ -7,19 +7,31 @@ that stands once in all notes weighs half, and alone does not make an answer wro
 of a fact that exclude one another, the bio says which of them is right.
 """
 
-import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, groupby
+from difflib import SequenceMatcher
+from itertools import combinations, takewhile
 from typing import Literal
 
-from lpm_kernel.owner.units import Reader, Unit
+import regex
+
+from lpm_kernel.owner.items import same_question
+from lpm_kernel.owner.units import RUN, Reader, Unit
 from lpm_kernel.records import Prompt
 
 CONFIRMED, SOLID, SLIGHT = 2.0, 1.0, 0.5
 """What a fact weighs: one that the bio holds too; a name, a number, a repeated word, a long stretch; another word."""
 NOUNS_ARE_CAPITALISED = ("de", "lb")
+CLAUSE = regex.compile(r"[.,;:!?\n。、，；：！？؟،।]+\s*")  # noqa: RUF001
+NAME = regex.compile(r"\p{Lu}[\p{L}\p{M}-]+")
+PART = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]|[\p{L}\p{M}\p{Nd}]+")
+SHORTEST_CORE, ECHO = 3, 0.6
+"""Letters that inflections of a word share at least, and their share of the shorter one."""
+LONGEST_PLACE = 3
+"""Words, or characters of a script without spaces, in which two versions of a sentence may differ."""
+Notes = tuple[str, ...]
+"""Of one item, in order."""
 Kind = Literal["right", "wrong", "vague"]
 
 
@@ -63,7 +75,7 @@ class Measure:
     refuted: frozenset[str]
     """The other version of what is asked, which the bio does not hold."""
     given: frozenset[str]
-    """What the question says itself, and the system prompt."""
+    """What the question says itself."""
     confirmed: frozenset[str] = frozenset()
     """Of what is asked, what the bio holds too."""
 
@@ -79,87 +91,117 @@ class Facts:
         """`items`: all of the owner's, those held out too."""
         items = list(items)
         self._reader = Reader(text for item in items for text in (item.user, item.target))
-        self._held: dict[str, str | None] = {}
-        """Form -> the note whose stored answers alone hold it; None where several do."""
-        self._asked: dict[str, str | None] = {}
-        """Form -> the note whose questions alone hold it."""
-        self._solid: set[str] = set()
+        self._held: dict[str, Notes] = {}
+        """Form -> the notes that all stored answers with it rest on; empty where answers of different notes hold it."""
+        self._asked: dict[str, Notes] = {}
+        """The same of the questions."""
+        self._stored: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        """Note -> stored answer -> its questions."""
+        unnoted: tuple[dict[str, Notes], dict[str, Notes]] = {}, {}
         for item in items:
-            self._count(item)
+            notes = tuple(sorted(notes_of(item)))
+            held, asked = (self._held, self._asked) if item.notes else unnoted
+            _note(held, self._forms(item.target), notes)
+            _note(asked, self._forms(item.user), notes)
+            for note in notes:
+                self._stored[note][item.target].add(same_question(item))
+        # What a note says stays its own when items without a note speak of it.
+        self._asked = {form: notes for form, notes in unnoted[1].items() if form not in self._held} | self._asked
+        self._held = unnoted[0] | self._held
         self._bio = frozenset(self._forms(bio))
+        self._clauses = [frozenset(self._forms(clause)) for clause in CLAUSE.split(bio)]
+        self._background = frozenset(self._forms("\n".join({*_systems(items), *_own_names(items, bio)})))
+        """What the system prompts say, and the owner's names: told by no answer."""
         self._fact_of: dict[str, str] = {}
-        """Form -> the fact that it tells."""
-        self._facts_of: dict[str, set[str]] = defaultdict(set)
-        stretches: dict[str, set[str]] = defaultdict(set)
-        words: dict[str, set[Unit]] = defaultdict(set)
-        for item in items:
-            self._collect(item, words, stretches)
-        for note in words.keys() | stretches.keys():
-            self._name_facts(note, words.get(note, set()), stretches.get(note, set()))
-        self._versions = {note: list(self._versions_of(answers)) for note, answers in self._answers(items).items()}
+        """Form -> the fact that it tells, of the notes collected so far."""
+        self._solid: set[str] = set()
+        """Names and numbers."""
+        self._repeated: set[str] = set()
+        """Forms that several answers of their note hold, and no question."""
+        self._collected: set[str] = set()
 
-    def _count(self, item: Prompt) -> None:
-        """Which note alone holds each form, and which forms are names, or are repeated."""
-        capitals_tell = self._reader.language not in NOUNS_ARE_CAPITALISED
-        for note in notes_of(item):
-            for unit in self._reader.units(item.target):
+    def _collect(self, note: str) -> None:
+        """Name the facts of a note, those shared with a note of lower name apart."""
+        if note in self._collected:
+            return
+        self._collected.add(note)
+        told = [
+            [unit for unit in self._reader.units(answer) if self._notes_of(unit.forms)[:1] == (note,)]
+            for answer in sorted(self._stored.get(note, ()))
+        ]
+        stands_in: dict[str, set[int]] = defaultdict(set)
+        for number, units in enumerate(told):
+            for unit in units:
                 for form in unit.forms:
-                    if self._held.setdefault(form, note) != note:
-                        self._held[form] = None
-                if unit.is_number or (unit.is_name and capitals_tell) or (len(unit.text) > 2 and unit.piece >= 0):
+                    stands_in[form].add(number)
+                if unit.is_number or (unit.is_name and self._reader.language not in NOUNS_ARE_CAPITALISED):
                     self._solid.update(unit.forms)
-            for form in self._forms(item.user):
-                if self._asked.setdefault(form, note) != note:
-                    self._asked[form] = None
+        self._repeated.update(form for form, where in stands_in.items() if len(where) > 1 and form not in self._asked)
+        self._name_words({(unit.text, unit.forms) for units in told for unit in units if unit.piece < 0})
+        for units in told:
+            self._name_stretches([unit for unit in units if unit.piece >= 0], stands_in)
 
-    def _collect(self, item: Prompt, words: dict[str, set[Unit]], stretches: dict[str, set[str]]) -> None:
-        for note in notes_of(item):
-            units = list(self._reader.units(item.target))
-            words[note].update(u for u in units if u.piece < 0 and self._note_of(u.forms) == note)
-            stretches[note].update(_merged(u for u in units if u.piece >= 0 and self._note_of(u.forms) == note))
-
-    def _note_of(self, forms: Iterable[str]) -> str | None:
-        """The one note that says this; None for what several say, or nobody."""
-        notes = {self._held.get(form) for form in forms}
-        note = notes.pop() if len(notes) == 1 else None
-        return note if all(self._asked.get(form, note) == note for form in forms) else None
-
-    def _name_facts(self, note: str, words: set[Unit], stretches: set[str]) -> None:
-        """A word's inflections are one fact, and so are a stretch and its parts."""
-        for unit in sorted(words, key=lambda unit: (len(unit.text), unit.text)):
-            known = sorted(self._fact_of[form] for form in unit.forms if form in self._fact_of)
-            fact = known[0] if known else unit.text
-            self._facts_of[note].add(fact)
-            for form in unit.forms:
+    def _name_words(self, words: set[tuple[str, tuple[str, ...]]]) -> None:
+        """A word's inflections tell one fact."""
+        for text, forms in sorted(words, key=lambda word: (len(word[0]), word)):
+            fact = next((self._fact_of[form] for form in forms if form in self._fact_of), text)
+            for form in forms:
                 self._fact_of.setdefault(form, fact)
-        for text in sorted(stretches, key=lambda text: (-len(text), text)):
-            forms = [unit.text for unit in self._reader.units(text) if self._note_of(unit.forms) == note]
-            if any(self._fact_of.setdefault(form, text) == text for form in forms):
-                self._facts_of[note].add(text)
 
-    def _answers(self, items: Iterable[Prompt]) -> dict[str, dict[str, set[frozenset[str]]]]:
-        """Note -> question -> what each stored answer to it tells of the note."""
-        answers: dict[str, dict[str, set[frozenset[str]]]] = defaultdict(lambda: defaultdict(set))
-        for item in items:
-            given = self._told_of(item.user, notes_of(item))
-            for note in notes_of(item):
-                answers[note][_question_key(item.user)].add(self._told_of(item.target, (note,)) - given)
-        return answers
+    def _name_stretches(self, units: list[Unit], stands_in: Mapping[str, set[int]]) -> None:
+        """Of one answer, the shortest stretches that are the note's own: those that touch, and stand in the same
+        answers, tell one fact."""
+        shortest = [u for u in units if len(u.text) < 3 or not {u.text[1:], u.text[:-1]} & stands_in.keys()]
+        groups: dict[tuple[int, frozenset[int]], list[Unit]] = defaultdict(list)
+        for unit in shortest:
+            groups[unit.piece, frozenset(stands_in[unit.text])].append(unit)
+        for group in groups.values():
+            for text, forms in _merged(group):
+                for form in forms:
+                    known = self._fact_of.get(form, "")
+                    self._fact_of[form] = max(known, text, key=lambda fact: (len(fact), fact))
 
-    def _versions_of(self, answers: Mapping[str, set[frozenset[str]]]) -> Iterator[tuple[frozenset[str], ...]]:
-        """Groups of facts that answer one question in turn, and that no stored answer tells together."""
-        together = {pair for told in answers.values() for facts in told for pair in combinations(sorted(facts), 2)}
-        for told in answers.values():
-            versions: list[frozenset[str]] = []
-            for facts in sorted(filter(None, told), key=sorted):
-                near = [version for version in versions if version & facts]
-                versions = [version for version in versions if not version & facts] + [facts.union(*near)]
-            apart = all(
-                not any(tuple(sorted(pair)) in together for pair in ((a, b) for a in one for b in other))
-                for one, other in combinations(versions, 2)
-            )
-            if len(versions) > 1 and apart:
-                yield tuple(sorted(versions, key=sorted))
+    def _notes_of(self, forms: Iterable[str]) -> Notes:
+        """The notes that alone say this; empty for what different notes say, or nobody."""
+        notes: Notes | None = None
+        for form in forms:
+            held = self._held.get(form, ())
+            notes = held if notes is None or notes == held else _both(notes, held)
+            if notes and (asked := self._asked.get(form)) is not None and asked != notes:
+                notes = _both(notes, asked)
+            if not notes:
+                return ()
+        return notes or ()
+
+    def _versions_of(self, note: str) -> tuple[tuple[frozenset[str], ...], ...]:
+        """Groups of facts of which each answers one question: no stored answer tells two of them, and they either have
+        nothing in common or fill one place of one sentence."""
+        found = []
+        questions_of = self._stored.get(note, {})
+        answers: dict[str, set[str]] = defaultdict(set)
+        for answer, questions in questions_of.items():
+            for question in questions:
+                answers[question].add(answer)
+        disputed = {question: stored for question, stored in answers.items() if len(stored) > 1}
+        told = {answer: self._told_of(answer, (note,)) for answer in questions_of} if disputed else {}
+        for question, stored in disputed.items():
+            given = self._told_of(question, (note,))
+            rivals: dict[str, frozenset[str]] = {}
+            for one, other in combinations(sorted(stored), 2):
+                ours, theirs = told[one] - told[other] - given, told[other] - told[one] - given
+                together = any(ours & facts and theirs & facts for facts in told.values())
+                apart = not told[one] & told[other] - given and self._is_solid(ours | theirs)
+                if ours and theirs and not together and (apart or _fill_one_place(one, other)):
+                    rivals[one] = rivals.get(one, ours) & ours
+                    rivals[other] = rivals.get(other, theirs) & theirs
+            versions = _joined(filter(None, rivals.values()))
+            if len(versions) > 1:
+                found.append(versions)
+        return tuple(sorted(found, key=lambda versions: [sorted(version) for version in versions]))
+
+    def _is_solid(self, facts: Iterable[str]) -> bool:
+        forms = {form for fact in facts for form in self._forms(fact)}
+        return not (forms.isdisjoint(self._solid) and forms.isdisjoint(self._repeated))
 
     @property
     def language(self) -> str:
@@ -172,71 +214,126 @@ class Facts:
 
     def of_note(self, note: str) -> frozenset[str]:
         """What the note says and no other does."""
-        return frozenset(self._facts_of.get(note, ()))
+        return frozenset[str]().union(*(self._told_of(answer, (note,)) for answer in self._stored.get(note, ())))
+
+    def notes_told(self, text: str) -> frozenset[str]:
+        """The notes of which a text tells more than a slight word."""
+        found = self._found(self._reader.units(text))
+        return frozenset(
+            note for notes, facts in found.items() if sum(map(self._weight, facts.values())) >= SOLID for note in notes
+        )
 
     def versions(self, prompt: Prompt) -> tuple[frozenset[str], ...]:
         """Versions of what is asked that exclude one another, by the stored answers alone; empty without a dispute."""
         notes, told = notes_of(prompt), self._told_of(prompt.target, notes_of(prompt))
-        groups = (group for note in notes for group in self._versions.get(note, ()))
+        groups = (group for note in notes for group in self._versions_of(note))
         return next((group for group in groups if any(version & told for version in group)), ())
 
     def measure(self, prompt: Prompt) -> Measure:
         """What an answer to this question must tell, and must not."""
-        notes = notes_of(prompt)
-        given = frozenset(self._forms(f"{prompt.system}\n{prompt.user}"))
-        gone = {self._fact_of[form] for form in given if form in self._fact_of}
-        facts = frozenset(fact for note in notes for fact in self._facts_of.get(note, ())) - gone
+        notes = notes_of(prompt) if prompt.notes else (*notes_of(prompt), *sorted(self.notes_told(prompt.target)))
+        notes = tuple(dict.fromkeys(notes))
+        given = frozenset(self._forms(prompt.user))
+        facts = frozenset(fact for note in notes for fact in self.of_note(note))
+        facts -= {self._fact_of[form] for form in given | self._background if form in self._fact_of}
         versions = self.versions(prompt)
-        confirmed = {version for version in versions if self._confirms(version)}
-        refuted = facts.intersection(*(frozenset().union(*set(versions) - confirmed),)) if confirmed else frozenset()
-        asked = self._told_of(prompt.target, notes) & facts
-        if asked <= refuted:
-            asked = frozenset().union(*confirmed) & facts if refuted else facts
-        asked -= refuted
+        confirmed = self._confirmed(versions, prompt) or versions
+        refuted = (
+            frozenset[str]().union(*(v for v in versions if v not in confirmed)) if confirmed else frozenset[str]()
+        )
+        asked = (self._told_of(prompt.target, notes) & facts) or facts
+        asked = (asked | (facts & {fact for version in confirmed for fact in version})) - refuted
         return Measure(self, notes, asked, refuted, given, frozenset(filter(self._is_confirmed, asked)))
 
-    def _confirms(self, version: Iterable[str]) -> bool:
-        return any(map(self._is_confirmed, version))
+    def _confirmed(self, versions: Iterable[frozenset[str]], prompt: Prompt) -> Sequence[frozenset[str]]:
+        """The versions that the bio holds; of several, those in the clauses that speak most of what is asked."""
+        told = frozenset(self._forms(f"{prompt.user}\n{prompt.target}"))
+        near = {}
+        for version in versions:
+            forms = {form for fact in version for form in self._forms(fact)}
+            near[version] = max((len(told & clause - forms) for clause in self._clauses if clause & forms), default=-1)
+        best = max(near.values(), default=-1)
+        return [version for version, nearness in near.items() if nearness == best >= 0]
 
     def _is_confirmed(self, fact: str) -> bool:
-        return not self._bio.isdisjoint(unit.text for unit in self._reader.units(fact)) or fact in self._bio
+        return self._weight(self._forms(fact)) == CONFIRMED
 
     def told(self, answer: str, measure: Measure) -> Told:
-        """The facts of the owner in an answer, those asked for and the others."""
-        units = [unit for unit in self._reader.units(answer) if measure.given.isdisjoint(unit.forms)]
-        found: dict[str, dict[str, float]] = defaultdict(dict)
-        invented: dict[str, float] = {}
+        """The facts of the owner in an answer, those asked for and the others.
+
+        Slight words tell something only where there are several, or where the answer adds nothing else to the question.
+        """
+        units = [unit for unit in self._reader.units(answer) if not self._is_given(unit, measure)]
+        found = self._found(units)
         names_tell = self._names_tell(units)
+        invented = {
+            unit.text
+            for unit in units
+            if not self._known(unit) and (unit.is_number or (unit.is_name and names_tell)) and not self._read(unit)[0]
+        }
+        weights = {fact: self._weight(forms) for facts in found.values() for fact, forms in facts.items()}
+        weights |= dict.fromkeys(invented, CONFIRMED)
+        right = {fact for notes in found if not set(measure.notes).isdisjoint(notes) for fact in found[notes]}
+        wrong = right & measure.refuted
+        right -= wrong
+        alone = not self._adds_more(units, invented)
+        if not (alone and right & measure.asked) and sum(weights[fact] for fact in right) < self._enough(measure):
+            right = set()
+        for notes, facts in found.items():
+            if not set(measure.notes).isdisjoint(notes):
+                continue
+            if alone or sum(weights[fact] for fact in facts) >= SOLID:
+                wrong |= facts.keys()
+        return Told(frozenset(right), frozenset(wrong | invented), weights)
+
+    def _found(self, units: Iterable[Unit]) -> dict[Notes, dict[str, set[str]]]:
+        """Notes -> their facts among the units -> the forms that tell each."""
+        found: dict[Notes, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         for unit in units:
-            note, fact, weight = self._read(unit)
-            if note is not None:
-                found[note][fact] = max(weight, found[note].get(fact, 0))
-            elif not self._known(unit) and (unit.is_number or (unit.is_name and names_tell)):
-                invented[unit.text] = CONFIRMED
-        right = {fact: weight for note in measure.notes for fact, weight in found.pop(note, {}).items()}
-        wrong = {fact: right.pop(fact) for fact in measure.refuted & right.keys()}
-        enough = min(SOLID, sum(self._weight(fact) for fact in measure.asked) / 2)
-        if sum(right.values()) < enough:
-            right = {}
-        for facts in found.values():
-            if sum(facts.values()) >= SOLID:
-                wrong |= facts
-        wrong |= invented
-        return Told(frozenset(right), frozenset(wrong), right | wrong)
+            notes, form = self._read(unit)
+            if notes:
+                found[notes][self._fact_of[form]].update(unit.forms)
+        return found
 
-    def _read(self, unit: Unit) -> tuple[str | None, str, float]:
-        """Whose fact a unit tells, which, and its weight: by its own form where the owner's texts hold that."""
-        forms = unit.forms[:1] if unit.text in self._held or unit.text in self._asked else unit.forms
-        for form in forms:
-            note = self._note_of((form,))
-            if note is not None and form in self._fact_of:
-                return note, self._fact_of[form], self._weight(form)
-        return None, "", 0.0
+    def _is_given(self, unit: Unit, measure: Measure) -> bool:
+        """Whether the question says it; of ordinary words, also in another inflection."""
+        if not (measure.given.isdisjoint(unit.forms) and self._background.isdisjoint(unit.forms)):
+            return True
+        if unit.piece >= 0 or not self._read(unit)[0] or not self._solid.isdisjoint(unit.forms):
+            return False
+        return any(_echoes(unit.text, given) for given in measure.given)
 
-    def _weight(self, form: str) -> float:
-        if form in self._bio:
+    def _adds_more(self, units: Iterable[Unit], invented: Collection[str]) -> bool:
+        """Whether there are words, or pieces of the answer, that tell no fact."""
+        telling = {unit.piece for unit in units if unit.piece >= 0 and self._read(unit)[0]}
+        return any(
+            unit.piece not in telling and not self._read(unit)[0] and unit.text not in invented for unit in units
+        )
+
+    def _enough(self, measure: Measure) -> float:
+        """The least weight that answers; where only slight words are asked for, one of them does."""
+        most = max((self._weight(self._forms(fact)) for fact in measure.asked), default=SOLID)
+        return min(SOLID, most)
+
+    def _read(self, unit: Unit) -> tuple[Notes, str]:
+        """The notes whose fact a unit tells, and by which form: its own where the owner's texts hold that."""
+        for form in unit.forms[:1] if unit.text in self._held or unit.text in self._asked else unit.forms:
+            notes = self._notes_of((form,))
+            if notes:
+                self._collect(notes[0])
+                if form in self._fact_of:
+                    return notes, form
+        return (), ""
+
+    def _weight(self, forms: Iterable[str]) -> float:
+        """Of the forms under which one fact is told; what a question says too, and is no name, is its topic."""
+        forms = set(forms)
+        if forms.isdisjoint(self._solid) and not forms.isdisjoint(self._asked):
+            return SLIGHT
+        if forms & self._bio:
             return CONFIRMED
-        return SOLID if form in self._solid or (len(form) > 2 and not form.isalpha()) else SLIGHT
+        solid = forms & self._solid or forms & self._repeated
+        return SOLID if solid or sum(bool(RUN.match(form)) for form in forms) > 1 else SLIGHT
 
     def _known(self, unit: Unit) -> bool:
         return any(form in self._held or form in self._asked or form in self._bio for form in unit.forms)
@@ -248,8 +345,8 @@ class Facts:
         return few and self._reader.language not in NOUNS_ARE_CAPITALISED
 
     def _told_of(self, text: str, notes: tuple[str, ...]) -> frozenset[str]:
-        read = (self._read(unit) for unit in self._reader.units(text))
-        return frozenset(fact for note, fact, _ in read if note in notes)
+        found = self._found(self._reader.units(text))
+        return frozenset(fact for held, facts in found.items() if not set(notes).isdisjoint(held) for fact in facts)
 
     def _forms(self, text: str) -> Iterator[str]:
         for unit in self._reader.units(text):
@@ -261,17 +358,63 @@ def notes_of(item: Prompt) -> tuple[str, ...]:
     return item.notes or (f"answer {item.target}",)
 
 
-def _merged(stretches: Iterable[Unit]) -> Iterator[str]:
-    """What stretches of one piece that touch say together."""
-    pieces: dict[int, dict[int, str]] = defaultdict(dict)
-    for unit in stretches:
-        pieces[unit.piece] |= dict(enumerate(unit.text, unit.at))
-    for signs in pieces.values():
-        for _, run in groupby(enumerate(sorted(signs)), key=lambda pair: pair[1] - pair[0]):
-            yield "".join(signs[at] for _, at in run)
+def _note(holders: dict[str, Notes], forms: Iterable[str], notes: Notes) -> None:
+    for form in forms:
+        held = holders.setdefault(form, notes)
+        if held is not notes and held != notes:
+            holders[form] = _both(held, notes)
 
 
-def _question_key(text: str) -> str:
-    """Equal for one question in another case, spacing or punctuation."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(sign if sign.isalnum() else " " for sign in folded).strip()
+def _both(some: Notes, others: Notes) -> Notes:
+    return tuple(note for note in some if note in others)
+
+
+def _systems(items: Iterable[Prompt]) -> set[str]:
+    return {item.system for item in items}
+
+
+def _own_names(items: Iterable[Prompt], bio: str) -> Iterator[str]:
+    """What the bio writes beside the owner's name, as the prompts call them: their other names."""
+    names = {name for system in _systems(items) for name in NAME.findall(system)}
+    for name in sorted(names):
+        for found in regex.finditer(rf"(?:{NAME.pattern} )*\b{regex.escape(name)}\b(?: {NAME.pattern})*", bio):
+            yield found[0]
+
+
+def _merged(stretches: Iterable[Unit]) -> Iterator[tuple[str, list[str]]]:
+    """Stretches of one piece that touch or overlap: what they say together, and they themselves."""
+    text, end = "", 0
+    forms: list[str] = []
+    for unit in sorted(stretches, key=lambda unit: (unit.at, len(unit.text))):
+        if forms and unit.at > end:
+            yield text, forms
+            text, forms = "", []
+        text = text + unit.text[end - unit.at :] if forms else unit.text
+        end = unit.at + len(unit.text)
+        forms.append(unit.text)
+    if forms:
+        yield text, forms
+
+
+def _joined(versions: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
+    """Those that share a fact are one."""
+    joined: list[frozenset[str]] = []
+    for version in versions:
+        near = [known for known in joined if known & version]
+        joined = [known for known in joined if not known & version] + [version.union(*near)]
+    return tuple(sorted(joined, key=sorted))
+
+
+def _echoes(word: str, given: str) -> bool:
+    """Whether two words have most of the shorter one in common, and so are likely inflections of one."""
+    shared = SequenceMatcher(None, word, given, autojunk=False).find_longest_match().size
+    return shared >= SHORTEST_CORE and shared > ECHO * min(len(word), len(given))
+
+
+def _fill_one_place(one: str, other: str) -> bool:
+    """Whether two sentences differ in one place only, by a few words or signs that the script does not separate."""
+    ours, theirs = PART.findall(one.casefold()), PART.findall(other.casefold())
+    shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=False))))
+    ours, theirs = ours[shared:], theirs[shared:]
+    after = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(ours[::-1], theirs[::-1], strict=False))))
+    return max(len(ours), len(theirs)) - after <= LONGEST_PLACE and shared + after >= len(ours) - after

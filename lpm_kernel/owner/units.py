@@ -9,10 +9,9 @@ same number in any digits.
 import tomllib
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import regex
 import snowballstemmer
@@ -26,22 +25,25 @@ SHORTEST_STEM = 4
 """Letters; shorter ones are shared by words that have nothing in common."""
 TOKEN = regex.compile(
     r"(?P<number>\p{Nd}+(?:[.,:/-]\p{Nd}+)*)"
-    r"|(?P<run>\p{Han}+|\p{Hiragana}+|[\p{Katakana}ー]+|\p{Thai}+|\p{Lao}+|\p{Khmer}+|\p{Myanmar}+)"
+    r"|(?P<run>[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+)"
     r"|(?P<word>[\p{L}\p{M}][\p{L}\p{M}\p{Nd}]*)"
 )
+SCRIPTS = regex.compile(r"\p{Han}+|\p{Hiragana}+|[\p{Katakana}ー]+|[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+")
 RUN = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 WHOLE = regex.compile(r"[\p{Katakana}ー]+")
 """Katakana writes one word without a break."""
+SYLLABLE = regex.compile(r"[^\p{Han}]")
+"""A letter by itself is the rest of an inflection."""
 GROUPED = regex.compile(r"\d{1,3}(?:[.,]\d{3})+")
 BULLET = regex.compile(r"(?m)^\s*\p{Nd}{1,2}[.)](?=\s)")
 """The number of an item in a list tells nothing."""
 MARKS = regex.compile(r"(?<=[\p{Latin}\p{Greek}\p{Cyrillic}\p{Arabic}\p{Hebrew}]\p{Mn}*)\p{Mn}+|\N{ARABIC TATWEEL}")
 ALIKE = str.maketrans("ىةیک", "يهيك")
 """Arabic letters that are written one for the other."""
-OPENS = regex.compile(r"(?:^|[.!?:;…。！？¿¡\n\"“„«»(\[*#>•–—|-])[\s*_\"“„«'‘(¿¡]*$")  # noqa: RUF001
+OPENS = regex.compile(r"(?:^|[.!?:;…。！？\n\[*#>•–—|-])[\s*_\"“”„«»'‘’(¿¡]*$")  # noqa: RUF001
 CLITIC = regex.compile(r"(?:[وف]?(?:ال|[بلك](?:ال)?|لل)|[وف])(?=\p{Arabic}{3})|[והבלמשכ]{1,2}(?=\p{Hebrew}{3})")
 PARTICLE = regex.compile(
-    r"(?<=\p{Hangul})(?:이?(?:에요|예요|었어요|였어요|었습니다|였습니다|었다|였다|다|라는|라고|란|랑|나|야)|입니다|인데|이고|이며"
+    r"(?<=\p{Hangul})(?:이?(?:에요|지요|죠|지|네요|예요|었어요|였어요|었습니다|였습니다|었다|였다|다|라는|라고|란|랑|나|야)|입니다|인데|이고|이며"
     r"|에서는?|에게서?|에는?|으?로는?|으?로부터|께서?|한테서?|까지|부터|처럼|보다|마다|만|[은는이가을를의와과도]|하고)$"
 )
 NOT_NAMES = frozenset(("ai", "ki", "ia", "ии", "llm", "ok", "okay", "pdf"))
@@ -56,8 +58,7 @@ STEMMERS = {
 """Snowball's stemmers by ISO 639-1 code."""
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """One of a text's units; another text tells it when they share a form."""
 
     text: str
@@ -79,7 +80,7 @@ class Reader:
     def __init__(self, texts: Iterable[str]) -> None:
         self.language = language_of(texts)
         stop = stopwordsiso.stopwords(self.language) if self.language else set()
-        self.small = frozenset(fold(word) for word in stop)
+        self.small = frozenset(map(fold, {*stop, *_more_small_words().get(self.language, "").split()}))
         """Function words, which are no facts; nor are the single letters that apostrophes leave."""
         self.forms = lru_cache(maxsize=1 << 17)(self._forms)
 
@@ -112,7 +113,8 @@ class Reader:
         if stemmer and word[0].isalpha():
             found.append(fold(stemmer.stemWord(word)))
         found.append(CLITIC.sub("", found[0], count=1) if CLITIC.match(found[0]) else found[0])
-        found.append(PARTICLE.sub("", found[0]))
+        while (bare := PARTICLE.sub("", found[-1])) != found[-1]:
+            found.append(bare)
         least = 2 if regex.match(r"\p{Hangul}", word) else 3 if CLITIC.match(found[0]) else SHORTEST_STEM
         return tuple(dict.fromkeys([found[0], *(form for form in found[1:] if len(form) >= least)]))
 
@@ -133,15 +135,15 @@ def _number(text: str) -> str:
 
 
 def _pieces(run: str, language: str) -> Iterator[str]:
-    if WHOLE.fullmatch(run):
-        yield run
-    else:
-        yield from filter(None, _small_words(language).split(run))
+    """A run, cut at function words and where the script changes."""
+    for part in _small_words(language).split(run):
+        yield from SCRIPTS.findall(part)
 
 
 def _stretches(piece: str, number: int) -> Iterator[Unit]:
     if len(piece) < SHORTEST_RUN or WHOLE.fullmatch(piece):
-        yield Unit(piece, (piece,), piece=number)
+        if not SYLLABLE.fullmatch(piece):
+            yield Unit(piece, (piece,), piece=number)
         return
     for length in range(SHORTEST_RUN, min(LONGEST_RUN, len(piece)) + 1):
         for at in range(len(piece) - length + 1):
@@ -152,12 +154,15 @@ def _stretches(piece: str, number: int) -> Iterator[Unit]:
 @cache
 def _small_words(language: str) -> "regex.Pattern[str]":
     """Cuts a run."""
-    words = tomllib.loads((resources.files("lpm_kernel.owner") / "small_words.toml").read_text(encoding="utf-8"))
-    small = words.get(language, "").split()
-    if small:
+    small = _more_small_words().get(language, "").split()
+    if any(RUN.match(word) for word in small):
         small += [word for word in stopwordsiso.stopwords(language) if len(word) > 1 and RUN.match(word)]
-    ordered = sorted(set(small), key=lambda word: (-len(word), word))
-    return regex.compile("|".join(map(regex.escape, ordered)) or r"(?!)")
+    return regex.compile(r"\L<words>", words=frozenset(small)) if small else regex.compile(r"(?!)")
+
+
+@cache
+def _more_small_words() -> dict[str, str]:
+    return tomllib.loads((resources.files("lpm_kernel.owner") / "small_words.toml").read_text(encoding="utf-8"))
 
 
 @cache

@@ -8,11 +8,10 @@ from typing import Literal
 from pydantic import field_validator
 
 from lpm_kernel.export.fidelity import Fidelity
-from lpm_kernel.judges.examination import Examination
 from lpm_kernel.models.merge_report import UpdateRetained
 from lpm_kernel.owner.facts import Told
 from lpm_kernel.proof.statistics import mean
-from lpm_kernel.records import Answer, Prompt, Record, Verdict
+from lpm_kernel.records import Answer, Examination, Prompt, Record, Verdict
 
 Interval = tuple[float, float]
 """95 % bounds, the lower one first."""
@@ -210,9 +209,9 @@ class Measures(Origin):
     """Mean wrong facts in an answer; in older files, names and numbers that are not called for."""
     personalisation_lift: Change
     """Share of comparisons won by the owner's bio minus the share won by a stranger's."""
-    fidelity: Fidelity | None
+    fidelity: Fidelity | None = None
     """Of the new model's GGUF; None where it was exported elsewhere."""
-    update_retained: UpdateRetained | None
+    update_retained: UpdateRetained | None = None
     """None where the new model was merged elsewhere."""
     answers: AnswerShares | None = None
     """On the held-out questions; None in older files."""

@@ -1,15 +1,25 @@
-"""The gate: what the trials say in numbers, and whether the new model is promoted."""
+"""The gate: rules of which each must hold before the new model is promoted. docs/evidence.md tells why each is there.
 
-from collections.abc import Iterator, Sequence
+A rule that cannot be measured (`holds` is None) stands in the way only where nothing else can answer for it: a win
+rate, and a judge that is known. The others guard against harm that nobody has looked for then, and the reason says so.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field
 
 from lpm_kernel.config import Config
-from lpm_kernel.export.fidelity import Fidelity
-from lpm_kernel.models.merge_report import UpdateRetained
-from lpm_kernel.proof.evaluation import Change, Evaluation, FactRecall, Interval, Measures, Origin, Trial, WinRate
-from lpm_kernel.proof.statistics import interval, mean
-from lpm_kernel.records import Verdict
+from lpm_kernel.proof.evaluation import AnswerShares, Change, Evaluation, FactRecall, Interval, Measures, Rule, RuleName
+
+MUST_BE_KNOWN: frozenset[RuleName] = frozenset({"measurable", "judge", "win_rate", "length"})
+"""Rules that stand in the way also where they cannot be measured."""
+WITHOUT_A_VERDICT: frozenset[RuleName] = frozenset({"measurable", "judge"})
+"""Rules without which the figures mean nothing: where one of them does not hold, nothing was measured."""
+MOST_LOST = 0.1
+"""By which what any model does may get worse for sure: the bound that favours the new model is held to it."""
+EMBEDDED = "reference"
+"""The kind of judge that sees facts and letters alone."""
 
 
 class GateConfig(Config):
@@ -17,126 +27,225 @@ class GateConfig(Config):
 
     min_questions: int = Field(8, ge=1, description="With fewer held-out questions the old model stays.")
     min_win_rate: float = Field(0.5, ge=0, le=1, description="The win rate's lower 95 % bound must exceed this.")
-    max_recall_loss: float = Field(
-        0.02, ge=0, le=1, description="The fact recall's change must not be below minus this, at its lower 95 % bound."
+    max_right_loss: float = Field(
+        0.05, ge=0, le=1, description="Right facts must not fall by more than this, at the change's lower 95 % bound."
+    )
+    max_wrong_gain: float = Field(
+        0.05, ge=0, le=1, description="Wrong facts must not rise by more than this, at the change's upper 95 % bound."
     )
     min_retained: float = Field(0.5, ge=0, le=1, description="Least share of the update that must survive rounding.")
     max_invalid: float = Field(0.3, ge=0, le=1, description="Largest share of comparisons without a verdict.")
-    bootstrap_seed: int = Field(42, ge=0, description="Seed of the confidence intervals.")
-
-
-def measure(
-    trials: Sequence[Trial],
-    config: GateConfig,
-    *,
-    origin: Origin,
-    retained: UpdateRetained | None = None,
-    fidelity: Fidelity | None = None,
-) -> Measures:
-    """The trials in numbers. Intervals are bootstrapped over questions, not over samples."""
-    verdicts = [_Shares.of(trial.verdicts) for trial in trials]
-    rates = [shares.rate for shares in verdicts if shares]
-    recalls = [trial.recall for trial in trials if trial.recall is not None]
-    counts = _counts([verdict for trial in trials for verdict in trial.verdicts])
-    return Measures(
-        prompts=len(trials),
-        samples=len(trials[0].before) if trials else 0,
-        win_rate=WinRate(**counts, rate=_mean_or_none(rates), ci95=interval(rates, config.bootstrap_seed)),
-        fact_recall=FactRecall(
-            questions=len(recalls),
-            before=_mean_or_none([before for before, _ in recalls]),
-            after=_mean_or_none([after for _, after in recalls]),
-            ci95_delta=interval([after - before for before, after in recalls], config.bootstrap_seed),
-        ),
-        stray_facts=Change(
-            before=_mean_or_none([trial.strays[0] for trial in trials]),
-            after=_mean_or_none([trial.strays[1] for trial in trials]),
-        ),
-        personalisation_lift=_lift(trials),
-        fidelity=fidelity,
-        update_retained=retained,
-        **dict(origin),
-    )
 
 
 def decide(measures: Measures, config: GateConfig) -> Evaluation:
-    """Promote when nothing stands against the new model."""
-    objections = tuple(_objections(measures, config))
+    """Promote when no rule stands against the new model."""
+    rules = (
+        _measurable(measures, config),
+        _judge(measures),
+        _win_rate(measures, config),
+        _facts(measures, config),
+        _length(measures, config),
+        _unanswerable(measures, config),
+        _general(measures),
+        _export(measures, config),
+    )
+    against = [rule for rule in rules if _stands_against(rule)]
+    unknown = any(rule.holds is None or rule.name in WITHOUT_A_VERDICT for rule in against)
+    finding: Literal["better", "not better", "cannot be measured"] = (
+        "better" if not against else "cannot be measured" if unknown else "not better"
+    )
+    merits = [rule for rule in rules if rule.name in ("win_rate", "facts") and rule.holds]
     return Evaluation(
         **dict(measures),
-        decision="keep" if objections else "promote",
-        reasons=objections or _merits(measures),
+        decision="keep" if against else "promote",
+        finding=finding,
+        reasons=tuple(rule.reason for rule in against or merits),
+        rules=rules,
+        to_measure=" ".join(_cures(measures, config)) if finding == "cannot be measured" else "",
     )
 
 
-def _objections(measures: Measures, config: GateConfig) -> Iterator[str]:
-    """Everything that stands against the new model."""
-    wins, recall, retained = measures.win_rate, measures.fact_recall, measures.update_retained
-    comparisons = wins.after_wins + wins.before_wins + wins.ties + wins.invalid
-    if measures.prompts < config.min_questions:
-        yield f"{measures.prompts} held-out questions, at least {config.min_questions} are needed"
-    if wins.invalid > config.max_invalid * comparisons:
-        yield f"{wins.invalid} of {comparisons} comparisons have no verdict"
-    if wins.ci95 is None or wins.ci95[0] <= config.min_win_rate:
-        told = f"win rate {_shown(wins.rate)}, 95 % bounds {_bounds(wins.ci95)}"
-        yield f"{told}: not above {config.min_win_rate:g} for sure"
-    if recall.ci95_delta is not None and recall.ci95_delta[0] < -config.max_recall_loss:
-        yield f"fact recall may fall: 95 % bounds of the change {_bounds(recall.ci95_delta)}"
-    if retained and retained.projection is None:
-        yield "the adapter changes nothing"
-    elif retained and retained.projection is not None and retained.projection < config.min_retained:
-        yield f"only {retained.projection:.0%} of the update survived rounding"
+def _stands_against(rule: Rule) -> bool:
+    return rule.holds is False or (rule.holds is None and rule.name in MUST_BE_KNOWN)
 
 
-def _merits(measures: Measures) -> tuple[str, str]:
-    wins, recall = measures.win_rate, measures.fact_recall
-    return (
-        f"win rate {_shown(wins.rate)}, 95 % bounds {_bounds(wins.ci95)}",
-        f"fact recall {_shown(recall.before)} -> {_shown(recall.after)}",
-    )
+# The rules ------------------------------------------------------------------------------------------------------------
 
 
-class _Shares:
-    """Shares of before wins, after wins and ties among the valid verdicts on one question."""
-
-    def __init__(self, before: float, after: float, ties: float) -> None:
-        self.before, self.after, self.rate = before, after, after + ties / 2
-
-    @classmethod
-    def of(cls, verdicts: Sequence[Verdict]) -> "_Shares | None":
-        """None without a valid verdict."""
-        counts = _counts(verdicts)
-        valid = len(verdicts) - counts["invalid"]
-        if not valid:
-            return None
-        return cls(counts["before_wins"] / valid, counts["after_wins"] / valid, counts["ties"] / valid)
-
-
-def _lift(trials: Sequence[Trial]) -> Change:
-    """Over the questions that were judged by both bios."""
-    lifts = []
-    for trial in trials:
-        own, strangers = _Shares.of(trial.verdicts), _Shares.of(trial.stranger_verdicts)
-        if own and strangers:
-            lifts.append((own.before - strangers.before, own.after - strangers.after))
-    return Change(
-        before=_mean_or_none([before for before, _ in lifts]), after=_mean_or_none([after for _, after in lifts])
-    )
+def _measurable(measures: Measures, config: GateConfig) -> Rule:
+    """Something to measure by: facts, a language model that passed its examination, or the owner's votes."""
+    asked, known, needed = measures.prompts, _questions_with_facts(measures), config.min_questions
+    failed = _failed_share(measures)
+    if asked < needed:
+        return _rule("measurable", False, asked, needed, f"{asked} held-out questions, at least {needed} are needed")
+    if failed > config.max_invalid:
+        told = f"{failed:.0%} of the comparisons have no verdict, at most {config.max_invalid:.0%} may lack one"
+        return _rule("measurable", False, failed, config.max_invalid, told)
+    told = f"{known} of {asked} held-out questions ask for facts that only their notes tell"
+    if known >= needed:
+        return _rule("measurable", True, known, needed, f"{told}, at least {needed} are needed")
+    if measures.owner_votes >= needed:
+        return _rule("measurable", True, known, needed, f"{told}, but the owner gave {measures.owner_votes} votes")
+    if _reads(measures):
+        return _rule("measurable", True, known, needed, f"{told}, but the judge reads, and passed its examination")
+    blind = "the embedded judge sees facts alone" if _is_embedded(measures) else "the judge passed no examination"
+    return _rule("measurable", False, known, needed, f"{told}, where at least {needed} are needed, and {blind}")
 
 
-def _counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    outcomes = [v.outcome for v in verdicts]
-    return {
-        "after_wins": outcomes.count("second"),
-        "before_wins": outcomes.count("first"),
-        "ties": outcomes.count("tie"),
-        "invalid": outcomes.count("failed"),
+def _judge(measures: Measures) -> Rule:
+    """Who cannot tell planted truth from error, cannot tell which model is better."""
+    found = measures.examination
+    if found is None:
+        return _rule("judge", None, None, None, f"the judge {measures.judge.label} was not examined")
+    figure = found.accuracy_ci95[0] if found.accuracy_ci95 else None
+    told = found.sentence.rstrip(".")
+    if measures.judged_pairs_too:
+        told += "; it made the pairs too, so what it likes without reason was trained and is rewarded here"
+    return _rule("judge", found.is_believed, figure, 0.5, told)
+
+
+def _win_rate(measures: Measures, config: GateConfig) -> Rule:
+    """More wins than chance gives."""
+    wins, least = measures.win_rate, config.min_win_rate
+    return _above("win_rate", "win rate", wins.rate, wins.ci95, least)
+
+
+def _facts(measures: Measures, config: GateConfig) -> Rule:
+    """No fewer right facts, and no more wrong ones."""
+    answers, recall = measures.answers, measures.fact_recall
+    if answers is None or answers.wrong.ci95_delta is None or answers.right.ci95_delta is None:
+        return _rule("facts", None, None, config.max_wrong_gain, "too few questions ask for facts")
+    wrong = answers.wrong.ci95_delta[1]
+    falls = [
+        f"{name} may fall by {-bounds[0]:.2f} (95 % bounds {_bounds(bounds)})"
+        for name, bounds in (("right facts", answers.right.ci95_delta), ("fact recall", recall.ci95_delta))
+        if bounds and bounds[0] < -config.max_right_loss
+    ]
+    told = f"right facts {_moved(answers.right)}, wrong {_moved(answers.wrong)}, fact recall {_moved(recall)}"
+    if falls:
+        told += f"; {' and '.join(falls)}, at most {config.max_right_loss:g} is allowed"
+    if wrong > config.max_wrong_gain:
+        told += f"; wrong facts may rise by {wrong:.2f}, at most {config.max_wrong_gain:g} is allowed"
+    return _rule("facts", not falls and wrong <= config.max_wrong_gain, wrong, config.max_wrong_gain, told)
+
+
+def _length(measures: Measures, config: GateConfig) -> Rule:
+    """The wins are not those of longer (or shorter) answers."""
+    found = measures.like_length
+    if found is None:
+        return _rule("length", None, None, config.min_win_rate, "the answers' lengths were not compared")
+    rule = _above("length", "win rate at like length", found.rate, found.ci95, config.min_win_rate)
+    told = f"{rule.reason} (the new answer is the longer one in {_shown(found.after_longer)} of the comparisons"
+    taken = f", the longer one wins {_shown(found.longer_wins)})" if found.longer_wins is not None else ")"
+    return rule.model_copy(update={"reason": told + taken})
+
+
+def _unanswerable(measures: Measures, config: GateConfig) -> Rule:
+    """What no note tells is not answered with another note's facts more often."""
+    found = measures.probes.unanswerable
+    if found is None or found.wrong.ci95_delta is None:
+        return _rule("unanswerable", None, None, config.max_wrong_gain, "no question that no note answers was asked")
+    return _not_more("unanswerable", "wrong facts where no note knows", found, config)
+
+
+def _not_more(name: RuleName, what: str, found: AnswerShares, config: GateConfig) -> Rule:
+    bounds = found.wrong.ci95_delta
+    assert bounds is not None
+    holds = bounds[0] <= 0 or bounds[1] <= config.max_wrong_gain
+    told = f"{what} {_moved(found.wrong)}, 95 % bounds of the change {_bounds(bounds)}"
+    return _rule(name, holds, bounds[0], 0.0, told if holds else f"{told}: they rise for sure")
+
+
+def _general(measures: Measures) -> Rule:
+    """What any model does is not lost: none of the figures got worse for sure, by more than the margin."""
+    found = measures.probes.general
+    if found is None:
+        return _rule("general", None, None, None, "no neutral instruction was asked")
+    worse = {
+        "the language of the answers": _loss(found.language, -1),
+        "repetition": _loss(found.repetition, 1),
+        "refused, empty or cut answers": _loss(found.refusals, 1),
     }
+    most = max(worse.values())
+    told = ", ".join(f"{name}: worse by {loss:.2f} at least" for name, loss in worse.items() if loss > MOST_LOST)
+    return _rule("general", not told, most, MOST_LOST, told or "neutral instructions are answered as before")
 
 
-def _mean_or_none(values: Sequence[float]) -> float | None:
-    """Nothing to average is unknown, not zero."""
-    return mean(values) if values else None
+def _loss(change: Change, sign: int) -> float:
+    """By how much a figure got worse for sure: its change at the bound that favours the new model."""
+    if change.ci95_delta is None:
+        return 0.0
+    return max(0.0, min(sign * bound for bound in change.ci95_delta))
+
+
+def _export(measures: Measures, config: GateConfig) -> Rule:
+    """What is served is what was trained, and the update survived."""
+    retained = measures.update_retained
+    if retained is None:
+        return _rule("export", None, None, config.min_retained, "merged elsewhere, so what survived is not known")
+    if retained.projection is None:
+        return _rule("export", False, 0.0, config.min_retained, "the adapter changes nothing")
+    told = f"{retained.projection:.0%} of the update survived rounding, at least {config.min_retained:.0%} must"
+    return _rule("export", retained.projection >= config.min_retained, retained.projection, config.min_retained, told)
+
+
+# What would make it measurable ----------------------------------------------------------------------------------------
+
+
+def _cures(measures: Measures, config: GateConfig) -> Iterator[str]:
+    """Sentences, each a next move."""
+    found = measures.examination
+    if measures.prompts < config.min_questions:
+        yield "Add notes, or hold out more of them (--held-out-share of prepare)."
+    if _failed_share(measures) > config.max_invalid:
+        yield "Take a judge that answers as it is asked: a stronger --judge-model, or --judge reference."
+    if found is None:
+        yield "Have the judge examined: lpm judge exam."
+    elif not found.is_believed:
+        yield found.to_examine or "Take another judge, or believe this one all the same: --accept-judge."
+    if _questions_with_facts(measures) < config.min_questions and not _reads(measures):
+        yield (
+            "Take a language model as judge (--judge openai), compare answers yourself (lpm blind), or add notes that "
+            "each tell something of their own: a name, a place, a number."
+        )
+
+
+# Words and numbers ----------------------------------------------------------------------------------------------------
+
+
+def _rule(name: RuleName, holds: bool | None, figure: float | None, bound: float | None, reason: str) -> Rule:
+    return Rule(name=name, holds=holds, figure=figure, bound=bound, reason=reason)
+
+
+def _above(name: RuleName, what: str, rate: float | None, bounds: Interval | None, least: float) -> Rule:
+    told = f"{what} {_shown(rate)}, 95 % bounds {_bounds(bounds)}"
+    if bounds is None:
+        return _rule(name, None, rate, least, f"{told}: too few verdicts")
+    holds = bounds[0] > least
+    return _rule(name, holds, rate, least, told if holds else f"{told}: not above {least:g} for sure")
+
+
+def _questions_with_facts(measures: Measures) -> int:
+    return measures.answers.questions if measures.answers else measures.fact_recall.questions
+
+
+def _failed_share(measures: Measures) -> float:
+    wins = measures.win_rate
+    comparisons = wins.after_wins + wins.before_wins + wins.ties + wins.invalid
+    return wins.invalid / comparisons if comparisons else 0.0
+
+
+def _is_embedded(measures: Measures) -> bool:
+    return measures.judge.kind == EMBEDDED
+
+
+def _reads(measures: Measures) -> bool:
+    """Whether the judge is a language model that is believed."""
+    return not _is_embedded(measures) and measures.examination is not None and measures.examination.is_believed
+
+
+def _moved(change: Change | FactRecall) -> str:
+    return f"{_shown(change.before)} -> {_shown(change.after)}"
 
 
 def _shown(value: float | None) -> str:

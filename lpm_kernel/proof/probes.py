@@ -29,32 +29,32 @@ class Tried:
     after: Sequence[Answer]
 
 
-def measure_probes(tried: Sequence[Tried], facts: Facts, seed: int) -> Probes:
+def measure_probes(tried: Sequence[Tried], facts: Facts) -> Probes:
     """A kind that was not asked, or of which nothing can be measured, is None."""
     kinds: dict[ProbeKind, list[Tried]] = {}
     for one in tried:
         kinds.setdefault(one.probe.kind, []).append(one)
     asked = [one for one in kinds.get("paraphrase", []) if facts.measure(one.probe.prompt).asked]
     return Probes(
-        contested=_steering(kinds.get("contested", []), facts, seed),
-        unanswerable=_shares(kinds.get("unanswerable", []), facts, seed),
-        paraphrase=_shares(asked, facts, seed),
-        general=_general(kinds.get("general", []), seed),
+        contested=_steering(kinds.get("contested", []), facts),
+        unanswerable=_shares(kinds.get("unanswerable", []), facts),
+        paraphrase=_shares(asked, facts),
+        general=_general(kinds.get("general", [])),
     )
 
 
-def _shares(tried: Sequence[Tried], facts: Facts, seed: int) -> AnswerShares | None:
+def _shares(tried: Sequence[Tried], facts: Facts) -> AnswerShares | None:
     if not tried:
         return None
     measures = {one.probe.prompt.id: facts.measure(one.probe.prompt) for one in tried}
 
     def change(index: int) -> Change:
-        return _change(tried, lambda one: lambda a: measures[one.probe.prompt.id].told(a.text).shares[index], seed)
+        return _change(tried, lambda one: lambda a: measures[one.probe.prompt.id].told(a.text).shares[index])
 
     return AnswerShares(questions=len(tried), right=change(0), wrong=change(1), vague=change(2))
 
 
-def _steering(tried: Sequence[Tried], facts: Facts, seed: int) -> Steering | None:
+def _steering(tried: Sequence[Tried], facts: Facts) -> Steering | None:
     """Over the questions of which the bio confirms one version."""
     decided = [one for one in tried if facts.measure(one.probe.prompt).refuted]
     if not decided:
@@ -66,9 +66,7 @@ def _steering(tried: Sequence[Tried], facts: Facts, seed: int) -> Steering | Non
     def told(one: Tried) -> Share:
         return lambda answer: float(_side(answer, one.probe, facts) is not None)
 
-    return Steering(
-        questions=len(decided), bios_version=_change(decided, side, seed), told=_change(decided, told, seed)
-    )
+    return Steering(questions=len(decided), bios_version=_change(decided, side), told=_change(decided, told))
 
 
 def _side(answer: Answer, probe: Probe, facts: Facts) -> float | None:
@@ -80,7 +78,7 @@ def _side(answer: Answer, probe: Probe, facts: Facts) -> float | None:
     return None if confirmed == refuted else float(confirmed > refuted)
 
 
-def _general(tried: Sequence[Tried], seed: int) -> General | None:
+def _general(tried: Sequence[Tried]) -> General | None:
     if not tried:
         return None
     language = language_of([one.probe.prompt.user for one in tried])
@@ -94,10 +92,10 @@ def _general(tried: Sequence[Tried], seed: int) -> General | None:
     script = script_of(" ".join(one.probe.prompt.user for one in tried))
     return General(
         questions=len(tried),
-        length=_change(tried, lambda _: lambda answer: float(len(answer.text)), seed),
-        language=_change(tried, lambda _: in_language, seed),
-        repetition=_change(tried, lambda _: lambda answer: repetition(answer.text), seed),
-        refusals=_change(tried, lambda _: lambda answer: float(_declines(answer, refusals)), seed),
+        length=_change(tried, lambda _: lambda answer: float(len(answer.text))),
+        language=_change(tried, lambda _: in_language),
+        repetition=_change(tried, lambda _: lambda answer: repetition(answer.text)),
+        refusals=_change(tried, lambda _: lambda answer: float(_declines(answer, refusals))),
     )
 
 
@@ -113,12 +111,12 @@ def _declines(answer: Answer, refusals: Sequence[str]) -> bool:
     return not text.strip() or answer.finish_reason != "stop" or any(phrase in text for phrase in refusals)
 
 
-def _change(tried: Sequence[Tried], of: Callable[[Tried], Share], seed: int) -> Change:
+def _change(tried: Sequence[Tried], of: Callable[[Tried], Share]) -> Change:
     """Means over questions of the mean over answers, and bounds of the change over the questions that tell of both."""
     means = [(_mean(map(of(one), one.before)), _mean(map(of(one), one.after))) for one in tried]
     before, after = ([side[n] for side in means if side[n] is not None] for n in (0, 1))
     deltas = [b - a for a, b in means if a is not None and b is not None]
-    return Change(before=_mean(before), after=_mean(after), questions=len(deltas), ci95_delta=interval(deltas, seed))
+    return Change(before=_mean(before), after=_mean(after), questions=len(deltas), ci95_delta=interval(deltas))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

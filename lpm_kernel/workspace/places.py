@@ -28,6 +28,8 @@ ARTIFACTS: dict[str, tuple[str, ...]] = {
     "merged_model": ("model/output/merged_model/", "model/output/merged_model/*/"),
     "lpm.gguf": ("model/output/lpm.gguf", "model/output/gguf/*/*.gguf"),
     "fidelity": ("model/output/lpm.fidelity.json",),
+    "votes": ("L2/data/dpo/votes.jsonl",),
+    "choices": ("L2/data/dpo/choices.jsonl",),
     "dpo_full.json": ("L2/data/dpo/dpo_full.json",),
     "dpo_direct.json": ("L2/data/dpo/dpo_direct.json",),
     "verdicts": ("L2/data/dpo/verdicts.jsonl",),
@@ -174,9 +176,13 @@ class Workspace:
     def work_path(self, step: str) -> Path:
         """A folder of the step that survives a kill: journal, checkpoints, logs; raises OutputError for a link."""
         self.refuse_links()
-        path = self.runs_path / "work" / step
+        path = self.work_place(step)
         make_folder(path)
         return path
+
+    def work_place(self, step: str) -> Path:
+        """Where that folder is, or would be."""
+        return self.runs_path / "work" / step
 
     def clear_work(self, step: str) -> None:
         """Take away what only an unfinished step needs: checkpoints are several times the size of a model."""

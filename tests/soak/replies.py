@@ -6,7 +6,8 @@
 Half of the replies are put together from the words of verdicts, half are replies of the table, cut, joined, doubled and
 strewn with any characters; one in a hundred is up to 120,000 characters long. Nothing but an opinion may come back,
 within a second, with a reason that UTF-8 can hold; a reply of known words with the names of the two answers exchanged
-must tell the exchanged verdict. Exit code 1, with the reply, when one of these is violated.
+must tell the exchanged verdict, and nothing but a known strength may come with it. Exit code 1, with the reply, when
+one of these is violated.
 """
 
 import argparse
@@ -22,8 +23,9 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[2] / "tests"))
 from judge_replies import TABLE, UNITS
 from test_judges import FRAGMENTS, exchanged
 
-from lpm_kernel.judges.base import swapped
+from lpm_kernel.judges.base import CLEAR, SLIGHT, swapped
 from lpm_kernel.judges.pairwise import parse
+from lpm_kernel.judges.spellings import LONGEST_PHRASE_CHARS
 
 LONGEST_S = 1.0
 LONG_SHARE = 0.01
@@ -70,11 +72,13 @@ def main() -> int:
         began = time.thread_time()
         opinion = parse(reply)
         took_s = time.thread_time() - began
-        opinion.reason.encode()
+        for said in (opinion.reason, opinion.rests_on):
+            said.encode()
         slowest_s = max(slowest_s, took_s)
         outcomes[opinion.outcome] += 1
+        beyond = opinion.strength not in (None, SLIGHT, CLEAR) or len(opinion.rests_on) > LONGEST_PHRASE_CHARS
         turned = from_words and parse(exchanged(reply)).outcome != swapped(opinion.outcome)
-        if took_s > LONGEST_S or turned:
+        if took_s > LONGEST_S or turned or beyond:
             print(f"violated after {outcomes.total():,} replies, {took_s:.2f} s: {reply[:2000]!r}")
             return 1
     print(f"{outcomes.total():,} replies, {dict(outcomes)}, the slowest {1000 * slowest_s:.0f} ms of its own time")

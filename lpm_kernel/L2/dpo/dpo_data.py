@@ -20,10 +20,11 @@ from pydantic import Field
 
 from lpm_kernel import judges
 from lpm_kernel.errors import DataError, Finding, ServiceError
-from lpm_kernel.files import file_sha256, key_of, read_jsonl, write_json
-from lpm_kernel.journal import Journal, open_journal
+from lpm_kernel.files import draft_of, file_sha256, key_of, read_jsonl, read_record, write_json
+from lpm_kernel.journal import Journal, open_journal, reading_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Question
+from lpm_kernel.judges.choices import REJECTED, TIED, Words, heard, not_believed, read_words, waiting
 from lpm_kernel.judges.confidence import ConfidenceConfig, deciding, weigh
 from lpm_kernel.judges.examination import ExamConfig, known_or_examined, refuse_unbelieved
 from lpm_kernel.judges.journaled import JournaledJudge
@@ -32,24 +33,25 @@ from lpm_kernel.judges.pairing import Choice, choose, comparisons, distinct, too
 from lpm_kernel.judges.questions import question_of
 from lpm_kernel.judges.stranger import stranger_bio
 from lpm_kernel.L2.dpo.utils import full_row_of, pair_of, write_full, write_pairs
-from lpm_kernel.owner.bio import read_bio
+from lpm_kernel.owner.bio import digests, read_bio
 from lpm_kernel.owner.facts import Facts
 from lpm_kernel.progress import say, tally
-from lpm_kernel.records import Answer, Evidence, Examination, PairsAccount, Prompt, Served, Verdict
+from lpm_kernel.proof.blind import BlindConfig, agreement_of, refusal, told
+from lpm_kernel.records import Answer, Evidence, Examination, OwnersShare, PairsAccount, Prompt, Served, Verdict
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.concurrency import map_in_order
 from lpm_kernel.serving.endpoint import Endpoint, ServingConfig
 from lpm_kernel.serving.probe import props
-from lpm_kernel.serving.sampling import SamplingConfig, sample
+from lpm_kernel.serving.sampling import SamplingConfig, known_answers, sample
 from lpm_kernel.urls import on_loopback
 
 ENOUGH_COMPARISONS = 10
 """Of fewer, nothing is said about the judge while there are pairs."""
 
 
-class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, ExamConfig, ConfidenceConfig):
-    """Sampling, serving and judging."""
+class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, ExamConfig, ConfidenceConfig, BlindConfig):
+    """Sampling, serving, judging, and how far the owner's votes decide."""
 
     answers: int = Field(3, ge=2, le=16, description="Answers to each prompt.")
 
@@ -69,6 +71,56 @@ def examines_itself(_: StageConfig) -> bool:
     return True
 
 
+def forecast(
+    config: StageConfig,
+    *,
+    prompts_path: Path,
+    items_path: Path,
+    bio_path: Path,
+    gguf_path: Path | None = None,
+    account_path: Path,
+    work_path: Path,
+) -> list[str]:
+    """What a run would ask again of model and judge, from the journal of the runs before; nobody is asked for it."""
+    with reading_journal(work_path / "journal.sqlite") as journal:
+        if journal is None:
+            return []
+        account, bio = read_record(account_path, PairsAccount), read_bio(bio_path)
+        facts = Facts(read_jsonl(items_path, Prompt), bio)
+        ours = gguf_path is not None and not has_other_server(config)
+        model = file_sha256(gguf_path) if ours and gguf_path else account.served.identity
+        again = asyncio.run(_again(config, list(read_jsonl(prompts_path, Prompt)), facts, bio, model, journal))
+    now = digests(bio)
+    changed = [title for title in now | account.sections if now.get(title) != account.sections.get(title)]
+    total, judged = again.total(), again["answers"] + again["verdicts"]
+    told = [f"{judged} of {total} prompts are judged again{_named(changed)}"]
+    return [*told, *([f"{again['answers']} of them are answered again"] if again["answers"] else [])]
+
+
+def _named(titles: Sequence[str]) -> str:
+    """Sections of the bio, in brackets."""
+    named = ", ".join(title or "without a heading" for title in titles)
+    return f" (section{'s' if len(titles) > 1 else ''} {named})" if titles else ""
+
+
+async def _again(
+    config: StageConfig, prompts: Sequence[Prompt], facts: Facts, bio: str, model: str, journal: Journal
+) -> Counter[str]:
+    """How many prompts lack answers, or else verdicts, in the journal; under the empty name those that lack nothing."""
+    async with open_judge(config) as judge:
+        journaled = JournaledJudge(judge, journal)
+
+        def lacking(prompt: Prompt) -> str:
+            answers = [a for a in known_answers(journal, prompt, config, config.answers, model) if a is not None]
+            if len(answers) < config.answers:
+                return "answers"
+            question, texts = question_of(prompt, facts, bio), [answer.text for answer in answers]
+            pairs = comparisons(distinct(answers))
+            return "" if all(journaled.knows(question, texts, i, j) for i, j in pairs) else "verdicts"
+
+        return Counter(map(lacking, prompts))
+
+
 @dataclass
 class Tally:
     """What came of the prompts so far."""
@@ -80,6 +132,7 @@ class Tally:
     """Of the judge's manner."""
     answers: Counter[str] = field(default_factory=Counter)
     last_failure: str = ""
+    owner: OwnersShare = field(default_factory=OwnersShare)
 
     def add(self, evidence: Evidence) -> None:
         """Count one prompt."""
@@ -116,11 +169,15 @@ def run(
     verdicts_path: Path,
     account_path: Path,
     work_path: Path,
+    votes_path: Path | None = None,
+    choices_path: Path | None = None,
 ) -> None:
     """Raises ServiceError when the model or the judge is down, DataError when no pair came out; the journal stays.
 
-    The account is written before no pair is an error.
+    The account is written before no pair is an error. The owner's votes and choices stand above the judge's verdicts;
+    DataError, before anything is asked, when they are another owner's.
     """
+    words = read_words(votes_path, choices_path, {item.id for item in read_jsonl(items_path, Prompt)})
     bio = read_bio(bio_path)
     items = list(read_jsonl(items_path, Prompt))
     facts = Facts(items, bio)
@@ -132,9 +189,10 @@ def run(
         synthesis = _Synthesis(
             config, prompts_path, items, facts, bio, examination_path, endpoint, served.identity, journal
         )
-        found = asyncio.run(synthesis.write(verdicts_path))
+        asyncio.run(synthesis.write(verdicts_path))
+    found = _heard(verdicts_path, words, config)
     say(found.sentence)
-    write_json(account_path, _account(found, served, synthesis.examination))
+    write_json(account_path, _account(found, served, bio, synthesis.examination))
     _refuse_if_worthless(found, config)
     write_pairs(direct_path, (pair_of(p, e) for p, e in _chosen(prompts_path, verdicts_path)))
     chosen = _chosen(prompts_path, verdicts_path)
@@ -157,21 +215,18 @@ class _Synthesis:
     instruct: Callable[[Question], str] = field(init=False)
     """Question -> what the judge judges it by, once it is open."""
 
+    examination: Examination | None = None
+    """What the judge is worth, once it is known; None where it is believed unexamined."""
+
     def instruction_of(self, prompt: Prompt) -> str:
         """What the judge judged the prompt by."""
         return self.instruct(question_of(prompt, self.facts, self.bio))
 
-    examination: Examination | None = None
-    """What the judge is worth, once it is known; None where it is believed unexamined."""
-
-    async def write(self, verdicts_path: Path) -> Tally:
+    async def write(self, verdicts_path: Path) -> None:
         """The evidence of every prompt, a line each, as it comes."""
-        found = Tally()
         with verdicts_path.open("w", encoding="utf-8") as file:
             async for evidence in self._evidence():
-                found.add(evidence)
                 file.write(evidence.model_dump_json() + "\n")
-        return found
 
     async def _evidence(self) -> AsyncIterator[Evidence]:
         in_flight = max(1, self.endpoint.slots // self.config.answers) + 1
@@ -263,6 +318,39 @@ def _dropped(prompt: Prompt, reason: str) -> Evidence:
     )
 
 
+def _heard(verdicts_path: Path, words: Words, config: StageConfig) -> Tally:
+    """Write the owner's word beside the judge's, wherever one applies, and count what came of every prompt."""
+
+    def judged() -> Iterator[Evidence]:
+        return read_jsonl(verdicts_path, Evidence)
+
+    agreed = agreement_of(judged(), words, config) if words.votes else None
+    believed = agreed is None or agreed.believed is not False or config.accept_judge_pairs
+    found, said = Tally(), Counter[str]()
+    draft = draft_of(verdicts_path)
+    with draft.open("w", encoding="utf-8") as file:
+        for evidence in (heard(e, words) if believed else not_believed(heard(e, words)) for e in judged()):
+            file.write(evidence.model_dump_json() + "\n")
+            found.add(evidence)
+            said.update([_said(evidence)] if evidence.word else [])
+    answers = {e.prompt_id: e.answers for e in judged() if e.prompt_id in words.standing}
+    idle = Counter(waiting(words, answers).values())
+    draft.replace(verdicts_path)
+    found.owner = OwnersShare(**said, no_longer_apply=dict(idle), damaged=words.damaged, agreement=agreed)
+    if words.standing:
+        say(f"your word: {said.total()} prompts{tally(said)}; {idle.total()} no longer apply{tally(idle)}")
+    if agreed and agreed.votes:
+        say(f"  {told(agreed, config)}" if believed else f"warning: {refusal(agreed, config)}")
+    return found
+
+
+def _said(evidence: Evidence) -> str:
+    """The field of OwnersShare that the prompt counts in."""
+    fields = {"flip": "flipped", "reject": "rejected", "edit": "edited", "accept": "accepted"}
+    assert evidence.word is not None
+    return fields.get(evidence.word.kind, "gold" if evidence.dropped is None else "tied")
+
+
 def _chosen(prompts_path: Path, verdicts_path: Path) -> Iterator[tuple[Prompt, Evidence]]:
     """The prompts that gave a pair, with their evidence; both files have one line a prompt, in one order."""
     prompts, evidence = read_jsonl(prompts_path, Prompt), read_jsonl(verdicts_path, Evidence)
@@ -293,7 +381,7 @@ def _identity(endpoint: Endpoint) -> str:
     return key_of("unknown", endpoint.base_url, endpoint.model, str(named), now_there, described.get("build_info"))
 
 
-def _account(found: Tally, served: Served, examination: Examination | None) -> PairsAccount:
+def _account(found: Tally, served: Served, bio: str, examination: Examination | None) -> PairsAccount:
     return PairsAccount(
         prompts=found.prompts,
         pairs=found.pairs,
@@ -302,7 +390,9 @@ def _account(found: Tally, served: Served, examination: Examination | None) -> P
         manner=manner_of(found.signs),
         answers=dict(sorted(found.answers.items())),
         served=served,
+        sections=digests(bio),
         examination=examination,
+        owner=found.owner,
     )
 
 
@@ -315,6 +405,9 @@ def _refuse_if_worthless(found: Tally, config: StageConfig) -> None:
         )
     manner = manner_of(found.signs)
     fault = vice(manner, judges.cure(config))
+    agreed = found.owner.agreement
+    if not found.pairs and agreed and agreed.believed is False and not config.accept_judge_pairs:
+        raise DataError(f"no pair is left ({found.sentence}): {refusal(agreed, config)}")
     if not found.pairs:
         raise DataError(f"no prompt gave a pair ({found.sentence}): {_why_no_pair(found, fault, config)}")
     if fault and manner.comparisons >= ENOUGH_COMPARISONS:
@@ -326,6 +419,8 @@ def _why_no_pair(found: Tally, fault: str | None, config: StageConfig) -> str:
     faults = {
         "identical_answers": f"the model says the same each time. Raise --temperature (now {config.temperature:g})",
         "cut_or_empty_answers": f"the answers are cut or empty. Raise --max-tokens (now {config.max_tokens})",
+        TIED: "your votes say that neither answer is better. Vote on more (lpm blind), or take back: lpm pairs undo",
+        REJECTED: "you rejected their pairs. See them: lpm pairs list --mine; take it back: lpm pairs undo",
         "refused_by_server": "the server refuses the prompts. Serve the model with a larger context",
     }
     most = next(iter(found.dropped.most_common(1)), ("", 0))[0]

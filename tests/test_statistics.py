@@ -1,0 +1,77 @@
+"""The sign-flip test is exact, and the interval is the means that it does not refuse."""
+
+from itertools import product
+from random import Random
+
+import pytest
+
+from lpm_kernel.proof.statistics import ALPHA, STEPS, chance_above, interval, mean
+
+SHARES = [n / 4 for n in range(-4, 5)]
+
+
+def by_hand(scores: list[float]) -> float:
+    """The share of all choices of signs whose sum is at least that of the scores."""
+    sums = [sum(sign * score for sign, score in zip(signs, scores, strict=True)) for signs in signs_of(len(scores))]
+    return sum(total >= sum(scores) for total in sums) / len(sums)
+
+
+def signs_of(count: int) -> list[tuple[int, ...]]:
+    return list(product((-1, 1), repeat=count))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_chance_is_that_of_all_choices_of_signs(seed: int) -> None:
+    draw = Random(seed)
+    scores = draw.choices(SHARES, k=draw.randint(1, 11))
+    assert chance_above(scores, 0.0) == pytest.approx(by_hand(scores))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bounds_part_what_the_test_refuses_from_what_it_does_not(seed: int) -> None:
+    scores = Random(seed).choices(SHARES, k=15)
+    bounds = interval(scores)
+    assert bounds is not None
+    low, high = bounds
+    assert low < mean(scores) < high
+    assert chance_above(scores, low) > ALPHA >= chance_above(scores, low - 1 / STEPS)
+    turned = [-score for score in scores]
+    assert chance_above(turned, -high) > ALPHA >= chance_above(turned, -high - 1 / STEPS)
+
+
+def test_turning_the_scores_turns_the_interval() -> None:
+    scores = Random(1).choices(SHARES, k=30)
+    bounds = interval(scores)
+    assert bounds is not None
+    assert interval([-score for score in scores]) == (-bounds[1], -bounds[0])
+
+
+def test_five_values_are_too_few_to_be_sure_of_anything() -> None:
+    assert chance_above([1.0] * 5, 0.0) == 1 / 32 > ALPHA
+    assert interval([1.0] * 5) is None
+    assert interval([1.0] * 6) == (1.0, 1.0)
+
+
+def test_nothing_and_no_change_could_be_chance() -> None:
+    assert chance_above([], 0.0) == chance_above([0.0] * 20, 0.0) == 1.0
+    assert interval([0.0] * 20) == (0.0, 0.0)
+
+
+def test_questions_on_one_note_flip_together_where_there_are_notes_enough() -> None:
+    scores, notes = [1.0] * 48, [f"note {n % 12}" for n in range(48)]
+    assert chance_above(scores, 0.0, notes) == pytest.approx(0.5**12)
+    assert chance_above(scores, 0.0, ["one note"] * 48) == pytest.approx(0.5**48)
+
+
+def test_the_interval_narrows_with_more_questions() -> None:
+    few, many = interval([0.0, 1.0] * 10), interval([0.0, 1.0] * 100)
+    assert few is not None
+    assert many is not None
+    assert few[0] < many[0] < 0.5 < many[1] < few[1]
+
+
+@pytest.mark.parametrize("questions", [8, 15, 20, 42])
+def test_chance_promotes_in_no_more_than_its_level_of_runs(questions: int) -> None:
+    draw, runs = Random(questions), 2000
+    promoted = sum(chance_above(draw.choices(SHARES, k=questions), 0.0) <= ALPHA for _ in range(runs))
+    assert promoted <= runs * ALPHA + 3 * (runs * ALPHA * (1 - ALPHA)) ** 0.5
