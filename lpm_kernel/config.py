@@ -44,6 +44,8 @@ class Config(BaseModel):
     """Base of every StageConfig: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
+    follows: ClassVar[str] = ""
+    """A step whose settings count for those that are left out."""
     own_word: ClassVar[frozenset[str]] = frozenset()
     """Fields that name a program to run: settings that came with a workspace cannot set them."""
     operational: ClassVar[frozenset[str]] = frozenset()
@@ -242,7 +244,8 @@ def resolve(kind: type[C], step: str, layers: Iterable[Layer], flags: Mapping[st
     flag_layers = (Layer(f"--{key.replace('_', '-')}", {step: {key: value}}) for key, value in flags.items())
     for layer in (*layers, *flag_layers):
         shared = {k: v for k, v in layer.tables.get(COMMON, {}).items() if k in kind.model_fields}
-        own = {**shared, **layer.tables.get(step, {})}
+        followed = {k: v for k, v in layer.tables.get(kind.follows, {}).items() if k in kind.model_fields}
+        own = {**shared, **followed, **layer.tables.get(step, {})}
         values |= own
         origins |= dict.fromkeys(own, layer)
     _refuse_open_logins(kind, step, values, origins)

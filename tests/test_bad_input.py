@@ -96,7 +96,7 @@ RUBBISH: list[Any] = [
     {"user": "\ud800", "assistant": "z"},
     {},
 ]
-ENDPOINT = {"LPM_ENDPOINT": "{server}/model/v1", "OPENAI_API_KEY": "canary-key"}
+ENDPOINT = {"LPM_ENDPOINT": "{server}/model/v1", "OPENAI_API_KEY": "canary-key", "LPM_ACCEPT_JUDGE": "true"}
 JUDGE = "OPENAI_BASE_URL"
 
 CASES = {

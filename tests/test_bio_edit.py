@@ -3,11 +3,12 @@
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import FACTS
+from conftest import FACTS, owner_items
 from scripted_server import ScriptedServer
 from typer.testing import CliRunner, Result
 
@@ -26,89 +27,85 @@ def bio(home: str = HOME, work: str = WORK) -> str:
     return f"## Home\n{home}\n\n## Work\n{work}\n\n## Evenings\n{IDLE}\n"
 
 
-@pytest.fixture
-def run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """`lpm pipeline` up to the pairs, asking a scripted model and a scripted judge."""
-    for name in [name for name in os.environ if name.startswith(("LPM_", "OPENAI_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("LPM_PORT", str(any_free_port()))
-    monkeypatch.chdir(workspace.root)
-    workspace.place("lpm.gguf").parent.mkdir(parents=True)
-    workspace.place("lpm.gguf").write_text("mine")
-    workspace.place("global_bio").write_text(bio())
+@dataclass(frozen=True)
+class Chain:
+    """`lpm pipeline` up to the pairs in one workspace, asking a scripted model and a scripted judge."""
 
-    def call(server: ScriptedServer, *more: str) -> Result:
-        ends = {"endpoint": server.url("model"), "judge-base-url": server.url("judge-honest"), "judge": "openai"}
-        settings = [part for name, value in ends.items() for part in (f"--{name}", value)]
-        settings += [
-            "--until",
-            "dpo-data",
-            "--held-out-share",
-            "0",
-            "--accept-judge",
-            "--workspace",
-            str(workspace.root),
-        ]
-        return CliRunner().invoke(app, ["pipeline", *settings, *more])
+    workspace: Workspace
+    server: ScriptedServer
 
-    return call
+    def run(self, *more: str) -> Result:
+        ends = {"endpoint": self.server.url("model"), "judge-base-url": self.server.url("judge-honest")}
+        own = {
+            **ends,
+            "judge": "openai",
+            "until": "dpo-data",
+            "held-out-share": "0",
+            "workspace": str(self.workspace.root),
+        }
+        flags = [part for name, value in own.items() for part in (f"--{name}", value)]
+        done = CliRunner().invoke(app, ["pipeline", *flags, "--accept-judge", *more])
+        assert done.exit_code == 0, done.stderr
+        return done
 
+    def foreseen(self, *more: str) -> list[str]:
+        """What the plan says of the pairs."""
+        steps = json.loads(self.run("--dry-run", "--json", *more).stdout)["steps"]
+        return list(next(step["forecast"] for step in steps if step["name"] == "dpo-data"))
 
-def asked(server: ScriptedServer) -> set[str]:
-    """The questions whose sampled answers the judge was shown since the last look."""
-    calls = [call.user for call in server.calls if call.behaviour == "judge-honest" and SAMPLED.search(call.user)]
-    server.calls.clear()
-    return {user.partition(" question>\n")[2].partition("\n</")[0] for user in calls}
+    def asked(self) -> set[str]:
+        """The questions whose sampled answers the judge was shown since the last look."""
+        calls = [c.user for c in self.server.calls if c.behaviour == "judge-honest" and SAMPLED.search(c.user)]
+        self.server.calls.clear()
+        return {user.partition(" question>\n")[2].partition("\n</")[0] for user in calls}
 
-
-def foreseen(plan: Result) -> list[str]:
-    """What the plan says of the pairs."""
-    assert plan.exit_code == 0, plan.stderr
-    steps = json.loads(plan.stdout)["steps"]
-    return list(next(step["forecast"] for step in steps if step["name"] == "dpo-data"))
+    def files(self) -> dict[Path, int]:
+        """When each was last written, in ns."""
+        return {path: path.stat().st_mtime_ns for path in self.workspace.root.rglob("*")}
 
 
-def files_of(root: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """One for all tests: the first of them runs it."""
+    workspace = Workspace(tmp_path_factory.mktemp("owner") / "resources")
+    for name, text in {"merged.json": json.dumps(owner_items()), "global_bio": bio(), "lpm.gguf": "mine"}.items():
+        workspace.place(name).parent.mkdir(parents=True, exist_ok=True)
+        workspace.place(name).write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch, ScriptedServer() as server:
+        for name in [name for name in os.environ if name.startswith(("LPM_", "OPENAI_"))]:
+            patch.delenv(name)
+        patch.setenv("LPM_PORT", str(any_free_port()))
+        patch.chdir(workspace.root)
+        yield Chain(workspace, server)
 
 
-def test_an_edit_of_one_section_asks_again_what_it_was_shown_for(
-    run: Callable[..., Result], workspace: Workspace
-) -> None:
-    with ScriptedServer() as server:
-        first = run(server)
-        assert first.exit_code == 0, first.stderr
-        assert len(asked(server)) == 20
-        workspace.place("global_bio").write_text(bio(work="She repairs violins and cellos at 14 Via Rossetti."))
-        before = files_of(workspace.root)
-        (told,) = foreseen(run(server, "--dry-run", "--json"))
-        table = run(server, "--dry-run").stdout
-        assert files_of(workspace.root) == before
-        assert asked(server) == set()
-        again = run(server)
-        assert again.exit_code == 0, again.stderr
-        assert asked(server) == {f"{FACTS['note-4'][0]} ({number})" for number in range(4)}
-    assert told == "4 of 20 prompts are judged again (section Work)"
+@pytest.fixture(scope="module")
+def total(chain: Chain) -> int:
+    """Prompts of the first run, before which nothing is foreseen."""
+    assert chain.foreseen() == []
+    chain.run()
+    return len(chain.asked())
+
+
+def test_an_edit_of_one_section_asks_again_what_it_was_shown_for(chain: Chain, total: int) -> None:
+    chain.workspace.place("global_bio").write_text(bio(work="She repairs violins and cellos at 14 Via Rossetti."))
+    before = chain.files()
+    (told,) = chain.foreseen()
+    table = chain.run("--dry-run").stdout
+    assert (chain.files(), chain.asked()) == (before, set())
+    chain.run()
+    assert chain.asked() == {f"{FACTS['note-4'][0]} ({number})" for number in range(4)}
+    assert told == f"4 of {total} prompts are judged again (section Work)"
     assert f"global_bio changed; {told}" in table
+    assert total >= 20
 
 
 def test_an_edit_that_changes_nothing_asks_nobody_and_another_judge_is_asked_everything(
-    run: Callable[..., Result], workspace: Workspace
+    chain: Chain, total: int
 ) -> None:
-    with ScriptedServer() as server:
-        run(server)
-        workspace.place("global_bio").write_text(bio().replace("\n\n##", "\n\n\n##"))
-        (unchanged,) = foreseen(run(server, "--dry-run", "--json"))
-        (other_judge,) = foreseen(run(server, "--dry-run", "--json", "--judge-model", "gpt-5"))
-        other_answers = foreseen(run(server, "--dry-run", "--json", "--temperature", "0.9"))
-        asked(server)
-        run(server)
-        assert asked(server) == set()
-    assert unchanged == "0 of 20 prompts are judged again"
-    assert other_judge == "20 of 20 prompts are judged again"
-    assert other_answers == ["20 of 20 prompts are judged again", "20 of them are answered again"]
-
-
-def test_before_a_first_run_nothing_is_foreseen(run: Callable[..., Result]) -> None:
-    with ScriptedServer() as server:
-        assert foreseen(run(server, "--dry-run", "--json")) == []
+    place = chain.workspace.place("global_bio")
+    place.write_text(place.read_text().replace("\n\n##", "\n\n\n##"))
+    everything = f"{total} of {total} prompts are judged again"
+    assert chain.foreseen() == [f"0 of {total} prompts are judged again"]
+    assert chain.foreseen("--judge-model", "gpt-5") == [everything]
+    assert chain.foreseen("--temperature", "0.9") == [everything, f"{total} of them are answered again"]

@@ -1,5 +1,6 @@
 """One field is the flag, the TOML key and the environment variable; later layers win; misspelt names are told."""
 
+import json
 from base64 import b64decode
 from pathlib import Path
 
@@ -121,8 +122,20 @@ def test_a_name_that_is_none_of_those_known_names_the_nearest(workspace: Workspa
 
 @pytest.mark.parametrize("kind", JUDGES.values(), ids=JUDGES)
 def test_the_settings_of_every_judge_are_settings_of_every_stage_that_judges(kind: JudgeKind) -> None:
-    for step in ("dpo-data", "evaluate"):
+    for step in ("judge-exam", "dpo-data", "evaluate"):
         assert kind.settings.model_fields.keys() <= config_kinds()[step].model_fields.keys()
+
+
+def test_the_judge_of_the_pairs_is_the_one_that_is_examined(workspace: Workspace) -> None:
+    def examined(**tables: str) -> str:
+        text = "".join(f"[{step}]\njudge_model = {json.dumps(model)}\n" for step, model in tables.items())
+        workspace.settings_path.parent.mkdir(parents=True, exist_ok=True)
+        workspace.settings_path.write_text(text)
+        return str(resolve_all(workspace)["judge-exam"].model_dump()["judge_model"])
+
+    assert examined(**{"common": "a"}) == "a"
+    assert examined(**{"common": "a", "dpo-data": "b", "evaluate": "c"}) == "b"
+    assert examined(**{"common": "a", "dpo-data": "b", "judge-exam": "d"}) == "d"
 
 
 @pytest.mark.parametrize("key", ["sk-canary\r", " sk-canary\n"])
@@ -233,6 +246,7 @@ def test_a_dotenv_file_that_is_no_utf8_is_told_with_its_place(workspace: Workspa
 
 
 OPERATIONAL = {
+    "judge-exam": "judge_in_flight judge_failed_share judge_timeout_s",
     "dpo-data": "engine slots threads port start_timeout_s answer_timeout_s judge_in_flight judge_failed_share "
     "judge_timeout_s",
     "sft-gguf": "engine slots threads port start_timeout_s converter_path convert_timeout_s",

@@ -1,6 +1,7 @@
 """From prompts to pairs against a real scripted server: the account is exact and nothing is paid for twice."""
 
 import json
+import random
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +27,7 @@ from scripted_server import (
 from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
 from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_jsonl
 from lpm_kernel.judges import pairwise
+from lpm_kernel.judges.confidence import ACCEPTED
 from lpm_kernel.judges.rubric import instruction
 from lpm_kernel.L2 import prepare_data
 from lpm_kernel.L2.dpo.dpo_data import StageConfig, Tally, _refuse_if_worthless, run
@@ -55,7 +57,7 @@ def synthesise(tmp_path: Path, merged_path: Path, bio_path: Path) -> Synthesise:
             "answer_timeout_s": 5,
             "judge_api_key": "secret-key",
         }
-        settings = {"accept_judge": True} | settings | more
+        settings = {"accept_judge": True, "ask_stranger": False} | settings | more
         made = {f"{n}_path": tmp_path / n for n in ("full", "direct", "verdicts", "account")}
         run(
             StageConfig.model_validate(settings),
@@ -91,7 +93,7 @@ def test_the_files_have_the_documented_fields(synthesise: Synthesise) -> None:
         "user", "label", "traces", "eval_prompt", "infer_prompt", "chosen_response", "rejected_response",
         "detailed_analysis",
     ]  # fmt: skip
-    assert list(direct[0]) == ["prompt", "chosen", "rejected"]
+    assert list(direct[0]) == ["prompt", "chosen", "rejected", "confidence"]
     assert list(direct[0]["prompt"]) == ["system", "user"]
     assert len(full[0]["traces"]) == 3
     assert "Wins=" in full[0]["detailed_analysis"]
@@ -112,6 +114,46 @@ def test_the_judge_sees_question_answers_reference_and_bio_in_both_orders(synthe
     asked = [c.user for c in server.calls if c.behaviour == "judge-honest" and "Where does she live? (0)" in c.user]
     assert len(asked) == 6
     assert all("She lives in Trieste." in text and "a dog called Quark" in text for text in asked)
+
+
+def test_a_pair_weighs_what_was_seen_of_its_judge_and_the_record_says_why(synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        made = synthesise(server)
+    evidence = [e for e in read_jsonl(made["verdicts_path"], Evidence) if e.chosen is not None]
+    assert [pair.confidence for pair in read_pairs(made["direct_path"])] == [e.confidence for e in evidence]
+    assert {e.weighed["accuracy"] for e in evidence} == {ACCEPTED}
+    assert all({"votes", "agreement"} <= e.weighed.keys() for e in evidence)
+
+
+def test_pairs_below_the_floor_are_dropped_and_counted(synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        usual = {e.prompt_id: e for e in read_jsonl(synthesise(server)["verdicts_path"], Evidence)}
+        floor = sorted(e.confidence for e in usual.values() if e.confidence)[-1]
+        made = synthesise(server, min_confidence=floor)
+    account = read_record(made["account_path"], PairsAccount)
+    low = [e for e in usual.values() if e.confidence and e.confidence < floor]
+    assert account.dropped["too_uncertain"] == len(low) > 0
+    assert account.prompts == account.pairs + sum(account.dropped.values())
+
+
+def test_what_a_stranger_would_decide_as_well_weighs_less_and_only_the_pair_is_asked(synthesise: Synthesise) -> None:
+    with ScriptedServer() as server:
+        usual = list(read_jsonl(synthesise(server)["verdicts_path"], Evidence))
+        before = len(paid(server))
+        found = list(read_jsonl(synthesise(server, ask_stranger=True)["verdicts_path"], Evidence))
+        asked = len(paid(server)) - before
+    pairs = [(own, other) for own, other in zip(usual, found, strict=True) if own.confidence]
+    assert asked == 2 * len(pairs)
+    for own, other in pairs:
+        assert own.confidence is not None
+        assert other.weighed["personal"] == 0.5
+        assert other.confidence is None or other.confidence < own.confidence
+
+
+def test_a_judge_that_fails_its_examination_makes_no_pairs(synthesise: Synthesise, tmp_path: Path) -> None:
+    with ScriptedServer() as server, pytest.raises(DataError, match=r"failed its examination.*first place in 100%"):
+        synthesise(server, judge="judge-first", accept_judge=False)
+    assert not (tmp_path / "direct").exists()
 
 
 def paid(server: ScriptedServer) -> list[str]:
@@ -182,12 +224,18 @@ def test_no_pair_ends_with_the_vice_its_figures_and_the_cure_and_with_an_account
     assert not (tmp_path / "direct").exists()
 
 
+def idle(call: Call) -> Reply:
+    """Answers that tell nothing of anybody."""
+    words = ["perhaps", "indeed", "surely", "maybe", "often", "seldom"]
+    seed = int(call.body.get("seed") or 0)
+    return Reply(tuple(" ".join(random.Random(seed + n).sample(words, 6)) for n in range(call.n)))
+
+
 def test_an_embedded_judge_of_ties_is_cured_by_its_own_settings(synthesise: Synthesise) -> None:
-    with (
-        ScriptedServer() as server,
-        pytest.raises(DataError, match=r"said tie in 60 of 60.*--judge openai.*--tie-margin"),
-    ):
-        synthesise(server, judge="embedded", tie_margin=1)
+    with ScriptedServer() as server:
+        server.behaviours["no-seed"] = idle
+        with pytest.raises(DataError, match=r"said tie in \d+ of \d+.*--judge openai.*--tie-margin"):
+            synthesise(server, model="no-seed", judge="embedded")
 
 
 def test_a_few_ties_do_not_hide_that_the_model_says_the_same_each_time() -> None:
@@ -336,7 +384,7 @@ def test_a_judge_that_is_mended_is_asked_again(fault: str, synthesise: Synthesis
 def test_a_judge_that_may_say_more_is_asked_again(synthesise: Synthesise) -> None:
     with ScriptedServer() as server:
         server.behaviours["no-seed"] = short
-        with pytest.raises(ServiceError, match="verdicts failed"):
+        with pytest.raises(ServiceError, match=r"no reply .* was cut .--judge-max-tokens"):
             synthesise(server, judge="no-seed")
         assert len(read_pairs(synthesise(server, judge="no-seed", judge_max_tokens=4096)["direct_path"])) > 10
 

@@ -94,10 +94,17 @@ def make_place(tmp_path: Path) -> Callable[..., Path]:
         place.place("lpm.gguf").parent.mkdir(parents=True)
         write_tiny_gguf(place.place("lpm.gguf"))
         place.settings_path.parent.mkdir()
-        table: dict[str, str | int] = {"endpoint": model_url, "judge_base_url": judge_url, "max_tokens": max_tokens}
+        table: dict[str, str | int | bool] = {
+            "endpoint": model_url,
+            "judge_base_url": judge_url,
+            "max_tokens": max_tokens,
+        }
+        table["accept_judge"] = True
         table["port"] = any_free_port()  # whatever this machine runs on the default one
         lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
-        place.settings_path.write_text("\n".join(["[dpo-data]", *lines]), encoding="utf-8")
+        place.settings_path.write_text(
+            "\n".join(["[dpo-data]", *lines, "[judge-exam]", 'judge = "reference"']), encoding="utf-8"
+        )
         return place.root
 
     return make

@@ -10,7 +10,9 @@ from small_owners import OWNERS, SmallOwner
 
 from lpm_kernel.judges import JudgeConfig
 from lpm_kernel.judges.base import Opinion, Question, swapped
+from lpm_kernel.judges.questions import question_of
 from lpm_kernel.judges.reference import ReferenceJudge, nearness
+from lpm_kernel.owner.facts import Facts
 from lpm_kernel.records import Outcome
 
 CONFIG = JudgeConfig()
@@ -81,6 +83,13 @@ def test_a_verdict_says_which_facts_decided_how_clearly_and_by_which_note(owner:
     assert 0.5 < by_right.strength <= 1
 
 
+@owners
+def test_two_answers_that_tell_all_that_is_asked_are_a_tie_however_they_are_worded(owner: SmallOwner) -> None:
+    right = owner.answers_of("boat")[0]
+    for other in (f"{owner.idle} {right}", f"{owner.question.question} {right}", " ".join(owner.answers_of("boat"))):
+        assert outcome(owner.question, right, other) == "tie", other
+
+
 def test_soba_is_no_answer_to_where_the_boat_is() -> None:
     question = OWNERS["ja"].question
     soba, unsure = "あなたは蕎麦にアレルギーがあります。", "わかりません。"
@@ -113,6 +122,16 @@ def test_a_verdict_is_kept_for_what_it_was_measured_by(owner: SmallOwner) -> Non
     assert JUDGE.asked(question, right, wrong) == JUDGE.asked(other_note.question, right, wrong)
     silent = replace(owner, bio="## X\n…")
     assert JUDGE.asked(question, right, wrong) != JUDGE.asked(silent.question, right, wrong)
+
+
+@owners
+def test_where_no_note_knows_the_answer_any_told_fact_is_wrong(owner: SmallOwner) -> None:
+    prompt = owner.prompts[0].model_copy(update={"target": "", "notes": ("nobody's",)})
+    facts = Facts(owner.prompts, owner.bio)
+    question = question_of(prompt, facts, owner.bio)
+    for note in ("allergy", "race"):
+        assert outcome(question, owner.answers_of(note)[0], owner.unsure) == "second"
+    assert outcome(question, owner.idle, owner.unsure) == "tie"
 
 
 def test_where_notes_contradict_each_other_the_bio_decides() -> None:

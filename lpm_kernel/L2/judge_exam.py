@@ -25,7 +25,9 @@ from lpm_kernel.records import Examination, Prompt
 
 
 class StageConfig(JudgeConfig, ExamConfig):
-    """Who is examined, and how."""
+    """Who is examined, and how: the judge of the pairs, unless another one is named."""
+
+    follows = "dpo-data"
 
 
 def preflight(config: StageConfig) -> list[Finding]:

@@ -56,7 +56,9 @@ def clustered(shares: Sequence[tuple[float, float]]) -> Share | None:
         return None
     share, clusters = sum(hits for hits, _ in shares) / total, len(shares)
     spread = sum((hits - share * cases) ** 2 for hits, cases in shares) * clusters / max(1, clusters - 1) / total**2
-    size = min(total, share * (1 - share) / spread) if spread and 0 < share < 1 else clusters
+    size: float = clusters
+    if 0 < share < 1:
+        size = min(total, share * (1 - share) / spread) if spread else total
     return Share(share, wilson(share, max(1.0, size)), max(1.0, size))
 
 

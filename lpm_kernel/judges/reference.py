@@ -2,8 +2,8 @@
 
 Order of reasons: fewer wrong facts, then more of the right ones (those that the bio confirms count double), then, of
 answers equal in both, the one nearer to the reference by chrF++ (Popović 2017, as sacreBLEU computes it). Two answers
-that are both wrong are a tie, and so is what only a small difference in nearness would decide, or between answers that
-are both far away. It does not see style, tone or judgement.
+that are both wrong are a tie, and so are two that tell all that is asked, and what only a small difference in nearness
+would decide, or between answers that are both far away. It does not see style, tone or judgement.
 """
 
 import math
@@ -72,7 +72,10 @@ class ReferenceJudge:
         if told[0].kind == told[1].kind == "wrong":
             reason = f"both answers are wrong: {_listed(told[0].wrong)}; {_listed(told[1].wrong)}"
             return Opinion("tie", reason, _scores(question, *told))
-        return _by_facts(question, *told) or self._by_nearness(question, first, second)
+        by_facts = _by_facts(question, *told)
+        if by_facts is None and _worth(question, told[0]) == COMPLETE:
+            return Opinion("tie", "both answers tell all that is asked, and nothing wrong", _scores(question, *told))
+        return by_facts or self._by_nearness(question, first, second)
 
     def _by_nearness(self, question: Question, first: str, second: str) -> Opinion:
         scores = nearness(question, first), nearness(question, second)
@@ -95,6 +98,9 @@ class _Worth:
     def score(self) -> float:
         """0 to 1; one more wrong fact costs more than all right ones bring."""
         return math.ldexp(1 + self.right, -self.wrong - 1)
+
+
+COMPLETE = _Worth(wrong=0, right=1.0)
 
 
 def _by_facts(question: Question, *told: Told) -> Opinion | None:
@@ -133,7 +139,9 @@ def _told(question: Question, answer: str) -> Told:
 
 
 def _asked(question: Question) -> frozenset[str]:
-    return question.measure.asked if question.measure else frozenset()
+    """What an answer can tell of what is asked: what the reference tells, where it tells any of it."""
+    asked = question.measure.asked if question.measure else frozenset()
+    return asked & _told(question, question.target).right or asked
 
 
 def _confirmed(question: Question) -> frozenset[str]:

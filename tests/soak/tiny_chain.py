@@ -22,6 +22,7 @@ from lpm_kernel.workspace.places import Workspace
 SETTINGS = """
 [common]
 judge = "openai"
+accept_judge = true
 batch_size = 2
 max_length = 512
 logging_steps = 2
@@ -43,6 +44,9 @@ min_pairs = 1
 [dpo-data]
 endpoint = "{model_url}"
 judge_base_url = "{pair_judge_url}"
+
+[judge-exam]
+judge = "reference"
 
 [evaluate]
 judge_base_url = "{trial_judge_url}"
