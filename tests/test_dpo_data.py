@@ -125,15 +125,14 @@ def test_a_pair_weighs_what_was_seen_of_its_judge_and_the_record_says_why(synthe
     assert all({"votes", "agreement"} <= e.weighed.keys() for e in evidence)
 
 
-def test_pairs_below_the_floor_are_dropped_and_counted(synthesise: Synthesise) -> None:
+def test_pairs_below_the_floor_are_dropped_and_counted(synthesise: Synthesise, tmp_path: Path) -> None:
     with ScriptedServer() as server:
-        usual = {e.prompt_id: e for e in read_jsonl(synthesise(server)["verdicts_path"], Evidence)}
-        floor = sorted(e.confidence for e in usual.values() if e.confidence)[-1]
-        made = synthesise(server, min_confidence=floor)
-    account = read_record(made["account_path"], PairsAccount)
-    low = [e for e in usual.values() if e.confidence and e.confidence < floor]
-    assert account.dropped["too_uncertain"] == len(low) > 0
-    assert account.prompts == account.pairs + sum(account.dropped.values())
+        pairs = read_record(synthesise(server)["account_path"], PairsAccount).pairs
+        with pytest.raises(DataError, match=r"not sure enough.*lower --min-confidence \(now 0\.99\)"):
+            synthesise(server, min_confidence=0.99)
+    account = read_record(tmp_path / "account", PairsAccount)
+    assert (account.pairs, account.dropped["too_uncertain"]) == (0, pairs)
+    assert account.prompts == sum(account.dropped.values())
 
 
 def test_what_a_stranger_would_decide_as_well_weighs_less_and_only_the_pair_is_asked(synthesise: Synthesise) -> None:

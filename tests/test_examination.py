@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from vice_judges import HONEST, VICES, ViceJudge, truth
 
-from lpm_kernel.demo.owner import write_owner
+from lpm_kernel.demo.owner import load_owner, write_owner
 from lpm_kernel.errors import DataError, ServiceError
 from lpm_kernel.files import read_record, write_jsonl
 from lpm_kernel.journal import open_journal
@@ -54,7 +54,7 @@ class Owner:
 @pytest.fixture(scope="module")
 def owner(tmp_path_factory: pytest.TempPathFactory) -> Owner:
     folder = tmp_path_factory.mktemp("owner")
-    write_owner(folder / "merged.json", folder / "bio.md")
+    write_owner(load_owner(), folder / "merged.json", folder / "bio.md")
     return Owner(read_items(folder / "merged.json", ItemConfig(user_name="Elin"))[0], read_bio(folder / "bio.md"))
 
 
@@ -80,7 +80,7 @@ def judged_by(judge: ViceJudge, pool: Pool) -> list[list[Judged]]:
 
 
 def findings(label: str, rule: object, pool: Pool, runs: int, questions: int) -> list[str]:
-    found = []
+    found: list[str] = []
     for seed in range(runs):
         drawn = random.Random(seed).sample(pool, questions)
         judge = ViceJudge(label, rule, seed)  # type: ignore[arg-type]
@@ -180,7 +180,7 @@ def test_the_same_seed_gives_the_same_cases_and_another_one_others(owner: Owner)
 
 def test_questions_are_spread_over_notes_and_tasks(pool: Pool) -> None:
     prompts = [cases[0].prompt for _, cases in pool[:40]]
-    assert len({notes_of(prompt) for prompt in prompts}) > 35
+    assert len({notes_of(prompt) for prompt in prompts}) > 25
     assert {question.task for question, _ in pool[:40]} >= {"memory", "time", "feedback"}
 
 

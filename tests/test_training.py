@@ -285,7 +285,7 @@ def plain_loss_and_gradients(
             losses.append((1 - e) * -logsigmoid(x) + e * -logsigmoid(-x))
         else:
             losses.append(((1 - e) * -logsigmoid(x) - e * -logsigmoid(-x)) / (1 - 2 * e))
-    total = torch.stack(losses).mean()
+    total: Any = torch.stack(losses).mean()
     total.backward()
     return float(total.detach()), {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
 
@@ -313,7 +313,8 @@ def test_certain_pairs_are_plain_dpo_to_the_bit(base: Path, pairs: Path, loss: s
     batch = trainer.data_collator(list(trainer.train_dataset))
     batch.pop("slope")
     trainer.model.zero_grad()
-    plain = DPOTrainer.compute_loss(trainer, trainer.model, batch | {"slope": 0 * batch["ref_chosen_logps"]})
+    plain_loss: Any = DPOTrainer.compute_loss
+    plain = plain_loss(trainer, trainer.model, batch | {"slope": 0 * batch["ref_chosen_logps"]})
     plain.backward()
     assert found[0] == float(plain.detach())
     assert all(bool((found[1][n] == p.grad).all()) for n, p in trainer.model.named_parameters() if p.grad is not None)

@@ -38,7 +38,7 @@ TELLING: tuple[Kind, ...] = ("other_note", "exchanged", "long_wrong", "long_righ
 """Kinds in which both answers tell facts, one the right ones."""
 LONGER = 2.0
 """A long answer has so many times the characters of a short one, or more."""
-SEEN = 60
+SEEN = 30
 """So many of another note's answers are looked through for those that fit a question."""
 
 WORDLESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
@@ -124,14 +124,15 @@ class _Question:
         seed: int,
     ) -> None:
         self.prompt, self.measure, self.hedges, self.seed = prompt, measure, hedges, seed
+        self.told = cache(measure.told)
         stored = list(dict.fromkeys(_text(item.target) for item in own))
         target = _text(prompt.target)
-        self.needed = measure.told(target).right & measure.asked
+        self.needed = self.told(target).right & measure.asked
         rights = [t for t in stored if self._is_right(t)]
         self.rights = self._shuffled([text for text in rights if text != target]) or rights
         """Without the reference itself, where there are others."""
         self.all_rights = rights
-        self.vague = self._shuffled([text for text in stored if measure.told(text).kind == "vague"])
+        self.vague = self._shuffled([text for text in stored if self.told(text).kind == "vague"])
         strangers = dict.fromkeys(_text(o.target) for o in others if set(notes_of(o)).isdisjoint(measure.notes))
         self.wrongs = [text for text in strangers if self._is_wrong(text)]
         self.asked = _text(prompt.user.removeprefix(LEGACY_PREFIX))
@@ -158,7 +159,7 @@ class _Question:
         return right, (fitting or self.wrongs)[0]
 
     def _vague(self) -> tuple[str, str] | None:
-        hedges = self.vague or [h for h in self._shuffled(self.hedges) if self.measure.told(h).kind == "vague"]
+        hedges = self.vague or [h for h in self._shuffled(self.hedges) if self.told(h).kind == "vague"]
         return (self.rights[0], hedges[0]) if hedges else None
 
     def _exchanged(self) -> tuple[str, str] | None:
@@ -184,8 +185,8 @@ class _Question:
     def _paraphrase(self) -> tuple[str, str] | None:
         """Two stored answers with the same facts, else one with the question before it."""
         short = min(self.all_rights, key=len)
-        told = self.measure.told(short).right
-        alike = [t for t in self.all_rights if len(t) > len(short) and self.measure.told(t).right == told]
+        told = self.told(short).right
+        alike = [t for t in self.all_rights if len(t) > len(short) and self.told(t).right == told]
         if alike:
             return short, max(alike, key=len)
         restated = _joined([self.asked, short], math.inf)
@@ -193,18 +194,18 @@ class _Question:
 
     def _is_right(self, text: str) -> bool:
         """Whether it tells what is asked for, as the stored answer does, and nothing wrong."""
-        told = self.measure.told(text)
+        told = self.told(text)
         return bool(self.needed) and self.needed <= told.right and not told.wrong
 
     def _is_wrong(self, text: str, partly: bool = False) -> bool:
         """Whether it tells something wrong and nothing right, or less than the stored answer."""
-        told = self.measure.told(text)
+        told = self.told(text)
         return bool(told.wrong) and not (self.needed <= told.right if partly else told.right)
 
     def _exchanges(self, right: str) -> Iterator[str]:
         """The answer with one of its facts exchanged for another note's: of the same kind and script, first such that
         stand after the same word, as in `in Lisbon` and `in Ghent`, and of nearly the same length."""
-        known = (_fact_in(right, unit) for unit in sorted(self.measure.told(right).right & self.needed, key=_longest))
+        known = (_fact_in(right, unit) for unit in sorted(self.told(right).right & self.needed, key=_longest))
         for fact in filter(None, known):
             alike = [new for new in self._facts_of_others() if new.kind == fact.kind]
             for new in sorted(alike, key=fact.unlikeness)[:8]:
@@ -213,7 +214,7 @@ class _Question:
     def _facts_of_others(self) -> list["_Fact"]:
         """As the other notes' answers spell them."""
         texts = self._shuffled(self.wrongs)
-        found = [_fact_in(text, unit) for text in texts for unit in sorted(self.measure.told(text).wrong, key=_longest)]
+        found = [_fact_in(text, unit) for text in texts for unit in sorted(self.told(text).wrong, key=_longest)]
         return list(filter(None, found))
 
     def _draw(self, what: str) -> int:

@@ -48,14 +48,14 @@ class PairTrainer(GuardLoss, FloorWarmup, DPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         """DPO's loss, and for pairs with a doubt the mean of slope * beta * delta; see `doubt.py`."""
-        log_probs: list[torch.Tensor] = []
+        log_probs: list[Any] = []
 
         def observed(**given: Any) -> Any:
             outputs = model(**given)
             log_probs.append(getattr(outputs, "log_probs", None))
             return outputs
 
-        found = super()._compute_loss(observed, _without_slope(inputs), return_outputs)
+        found = super()._compute_loss(observed, _without_slope(inputs), return_outputs)  # type: ignore[no-untyped-call]
         slopes = inputs[SLOPE]
         if not slopes.any():
             return found

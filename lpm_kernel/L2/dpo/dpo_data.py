@@ -421,6 +421,8 @@ def _why_no_pair(found: Tally, fault: str | None, config: StageConfig) -> str:
         "cut_or_empty_answers": f"the answers are cut or empty. Raise --max-tokens (now {config.max_tokens})",
         TIED: "your votes say that neither answer is better. Vote on more (lpm blind), or take back: lpm pairs undo",
         REJECTED: "you rejected their pairs. See them: lpm pairs list --mine; take it back: lpm pairs undo",
+        "too_uncertain": "the judge is not sure enough of its verdicts (see examination.json). Take a "
+        f"better judge, or lower --min-confidence (now {config.min_confidence:g})",
         "refused_by_server": "the server refuses the prompts. Serve the model with a larger context",
     }
     most = next(iter(found.dropped.most_common(1)), ("", 0))[0]
