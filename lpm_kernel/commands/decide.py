@@ -31,12 +31,17 @@ def deciding(workspace: "Workspace", run: Callable[[], None]) -> None:
     return run()
 
 
-def exit_unless_promoted(config: "Config", evaluation_path: "Path") -> None:
-    """Exit with 1 where a promotion is required (`--require-promote`) and the evaluation keeps the old model."""
-    from lpm_kernel.files import read_record
-    from lpm_kernel.proof.evaluation import Evaluation
+def requires_promotion(config: "Config") -> bool:
+    """Whether the settings of `evaluate` say so (`--require-promote`)."""
     from lpm_kernel.proof.gate import GateConfig
 
-    assert isinstance(config, GateConfig)
-    if config.require_promote and read_record(evaluation_path, Evaluation).decision == "keep":
+    return isinstance(config, GateConfig) and config.require_promote
+
+
+def exit_unless_promoted(config: "Config", evaluation_path: "Path") -> None:
+    """Exit with 1 where a promotion is required and the evaluation keeps the old model."""
+    from lpm_kernel.files import read_record
+    from lpm_kernel.proof.evaluation import Evaluation
+
+    if requires_promotion(config) and read_record(evaluation_path, Evaluation).decision == "keep":
         raise typer.Exit(code=1)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lpm_kernel.commands.base import JsonOption, PresetOption, SetOption, WorkspaceOption
-from lpm_kernel.commands.decide import deciding, exit_unless_promoted
+from lpm_kernel.commands.decide import deciding, exit_unless_promoted, requires_promotion
 from lpm_kernel.errors import UsageError
 from lpm_kernel.progress import say
 
@@ -25,9 +25,6 @@ def pipeline(
     start: Annotated[str, _step_option("--from", "Run this step and all after it, made or not.")] = "",
     until: Annotated[str, _step_option("--until", "Stop after this step.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run and why; run nothing.")] = False,
-    require_promote: Annotated[
-        bool, typer.Option("--require-promote", help="Exit with code 1 when the old model stays.")
-    ] = False,
     workspace: WorkspaceOption = "",
     preset: PresetOption = "",
     settings: SetOption = None,
@@ -39,14 +36,13 @@ def pipeline(
     from lpm_kernel.runner.run import run_chain
     from lpm_kernel.runner.settings import demo_workspace, fill_with_demo, is_demo, open_workspace, resolve_all
 
-    last = until or STEPS[-1].name
-    if require_promote and last != STEPS[-1].name:
-        raise UsageError(f"--require-promote asks for a verdict, and --until {last} stops before it; leave one out")
     place = demo_workspace(workspace) if demo else open_workspace(workspace)
     if demo and not dry_run:
         fill_with_demo(place)
-    required = ("evaluate.require_promote=true",) if require_promote else ()
-    configs = resolve_all(place, preset=preset or ("demo" if demo else ""), assignments=(*(settings or ()), *required))
+    configs = resolve_all(place, preset=preset or ("demo" if demo else ""), assignments=settings or ())
+    last = until or STEPS[-1].name
+    if last != STEPS[-1].name and requires_promotion(configs[STEPS[-1].name]):
+        raise UsageError(f"--require-promote asks for a verdict, and --until {last} stops before it; leave one out")
     if is_demo(place) and not demo:
         say(f"{place.root} holds the demo; to go to your own data: lpm init, which sets the demo aside")
     if dry_run:
