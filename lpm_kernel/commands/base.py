@@ -67,11 +67,7 @@ class Command(TyperCommand):
 class ChainCommand(Command):
     """A command for many steps: every setting is an option, for all steps that have it, as in `--judge reference`."""
 
-<<<<<<< HEAD
-    shown = frozenset({"judge", "require_promote"})
-=======
-    shown = frozenset({"judge", "accept_judge"})
->>>>>>> d66a84ce9c209da6daa9d29a95a03f8130188e5b
+    shown = frozenset({"judge", "accept_judge", "require_promote"})
     """Settings that the help tells here; `lpm run STEP --help` tells all."""
 
     def get_params(self, ctx: Any) -> list[Any]:
