@@ -21,7 +21,7 @@ from lpm_kernel.proof.evaluation import (
 )
 from lpm_kernel.proof.gate import GateConfig, decide
 from lpm_kernel.proof.measuring import measure
-from lpm_kernel.records import Answer, CasesJudged, Examination, Message, Outcome, Prompt, Verdict
+from lpm_kernel.records import Agreement, Answer, CasesJudged, Examination, Message, Outcome, Prompt, Verdict
 
 ORIGIN = Origin(judge=JudgeIdentity(label="j", kind="openai"))
 EMBEDDED = Origin(judge=JudgeIdentity(label="reference", kind="reference"))
@@ -148,7 +148,22 @@ def test_without_facts_the_embedded_judge_measures_nothing_and_a_language_model_
 
 
 def test_the_owners_votes_measure_what_the_embedded_judge_cannot() -> None:
-    assert decided(trials({"second": 20}, recall=None), origin=EMBEDDED, owner_votes=8).decision == "promote"
+    agrees, perhaps = (
+        Agreement(
+            votes=20,
+            agreed=agreed,
+            agreement=agreed / 20,
+            agreement_ci95=None,
+            chance=0.5,
+            kappa=agreed / 10 - 1,
+            kappa_ci95=(low, 1.0),
+            believed=True,
+        )
+        for agreed, low in ((18, 0.4), (13, -0.1))
+    )
+    wins = trials({"second": 20}, recall=None)
+    assert decided(wins, origin=EMBEDDED, agreement=agrees).decision == "promote"
+    assert decided(wins, origin=EMBEDDED, agreement=perhaps).finding == "cannot be measured"
 
 
 def test_a_judge_that_was_not_examined_cannot_promote() -> None:

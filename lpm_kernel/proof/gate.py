@@ -87,8 +87,9 @@ def _measurable(measures: Measures, config: GateConfig) -> Rule:
     told = f"{known} of {asked} held-out questions ask for facts that only their notes tell"
     if known >= needed:
         return _rule("measurable", True, known, needed, f"{told}, at least {needed} are needed")
-    if measures.owner_votes >= needed:
-        return _rule("measurable", True, known, needed, f"{told}, but the owner gave {measures.owner_votes} votes")
+    if measures.agreement and measures.agreement.kappa_ci95 and measures.agreement.kappa_ci95[0] > 0:
+        votes = f"the judge agrees with the owner's {measures.agreement.votes} blind votes beyond chance"
+        return _rule("measurable", True, known, needed, f"{told}, but {votes}")
     if _reads(measures):
         return _rule("measurable", True, known, needed, f"{told}, but the judge reads, and passed its examination")
     blind = "the embedded judge sees facts alone" if _is_embedded(measures) else "the judge passed no examination"
@@ -209,8 +210,8 @@ def _cures(measures: Measures, config: GateConfig) -> Iterator[str]:
         yield found.to_examine or "Take another judge, or believe this one all the same: --accept-judge."
     if _questions_with_facts(measures) < config.min_questions and not _reads(measures):
         yield (
-            "Take a language model as judge (--judge openai), compare answers yourself (lpm blind), or add notes that "
-            "each tell something of their own: a name, a place, a number."
+            "Take a language model as judge (--judge openai), show by your votes that this one is right (lpm blind), "
+            "or add notes that each tell something of their own: a name, a place, a number."
         )
 
 
