@@ -267,7 +267,7 @@ def _show_finding(evaluation: Evaluation, told: str) -> None:
     table.add_column("why", overflow="ellipsis", no_wrap=True)
     for rule in evaluation.rules:
         sign = Text(signs[rule.holds], style=RULE_COLOURS[rule.holds])
-        figures = ("" if value is None else f"{value:.2f}" for value in (rule.figure, rule.bound))
+        figures = ("" if value is None else f"{round(value, 2):g}" for value in (rule.figure, rule.bound))
         table.add_row(sign, rule.name.replace("_", " "), *figures, _cell(rule.reason))
     if evaluation.rules:
         console.print(table)
