@@ -150,6 +150,7 @@ STEPS: tuple[Step, ...] = (
         uses={
             "verdicts_path": "verdicts",
             "prompts_path": "prompts",
+            "pairs_account_path": "pairs_account",
             "adapter_path": "adapter",
             "merged_model_path": "dpo_merged_model",
             "fidelity_path": "dpo_fidelity",

@@ -93,18 +93,39 @@ def test_without_questions_there_is_no_evaluation(tmp_path: Path, bio_path: Path
         run(CONFIG, held_out_path=tmp_path / "held_out", bio_path=bio_path, **{name: tmp_path / name for name in names})
 
 
-def test_any_two_models_are_compared_and_nothing_is_promoted_by_it(workspace: Workspace, lpm: Lpm) -> None:
+@pytest.fixture
+def two_models(workspace: Workspace) -> dict[str, str]:
+    """The owner's SFT model and a candidate, both random; the settings under which they are compared quickly."""
     for seed, name in enumerate(("lpm.gguf", "dpo_lpm.gguf")):
         workspace.place(name).parent.mkdir(parents=True, exist_ok=True)
         write_tiny_gguf(workspace.place(name), seed)
     usual = {"LPM_JUDGE": "reference", "LPM_EVALUATE_SAMPLES": "1", "LPM_MAX_TOKENS": "8"}
-    env = {**usual, "LPM_PREPARE_HELD_OUT_SHARE": "0.4", "LPM_WORKSPACE": str(workspace.root)}
-    done = lpm("compare", "sft", "candidate", env=env)
+    return {**usual, "LPM_PREPARE_HELD_OUT_SHARE": "0.4", "LPM_WORKSPACE": str(workspace.root)}
+
+
+def test_any_two_models_are_compared_and_nothing_is_promoted_by_it(
+    workspace: Workspace, lpm: Lpm, two_models: dict[str, str]
+) -> None:
+    done = lpm("compare", "sft", "candidate", env=two_models)
     assert done.returncode == 0, done.stderr
-    assert "candidate is not shown to be better than sft" in " ".join(done.stdout.split())
+    told = " ".join(done.stdout.split())
+    assert "whether candidate is better than sft cannot be measured" in told
+    assert "✗ measurable" in told
     assert (workspace.comparison_path("sft", "candidate") / "report.html").is_file()
     assert not workspace.find("evaluation.json")
-    assert lpm("compare", "sft", "sft", env=env).returncode == 64
+    assert lpm("compare", "sft", "sft", env=two_models).returncode == 64
+
+
+def test_keep_is_exit_code_1_where_a_promotion_is_required_after_all_is_written(
+    workspace: Workspace, lpm: Lpm, two_models: dict[str, str]
+) -> None:
+    done = lpm("run", "evaluate", "--require-promote", env=two_models)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(workspace.place("evaluation.json").read_text())["decision"] == "keep"
+    assert workspace.place("report.html").is_file()
+    assert lpm("run", "evaluate", env=two_models).returncode == 0
+    assert lpm("pipeline", "--require-promote", "--until", "dpo-data", env=two_models).returncode == 64
 
 
 def test_the_evaluation_names_the_run_whose_log_tells_of_it(workspace: Workspace, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from random import Random
 from typing import Any, get_args
 
 import pytest
@@ -20,8 +22,8 @@ from lpm_kernel.proof.evaluation import (
     Trial,
 )
 from lpm_kernel.proof.gate import GateConfig, decide
-from lpm_kernel.proof.measuring import measure
-from lpm_kernel.records import Answer, CasesJudged, Examination, Message, Outcome, Prompt, Verdict
+from lpm_kernel.proof.measuring import measure, win_rate
+from lpm_kernel.records import Agreement, Answer, CasesJudged, Examination, Message, Outcome, Prompt, Verdict
 
 ORIGIN = Origin(judge=JudgeIdentity(label="j", kind="openai"))
 EMBEDDED = Origin(judge=JudgeIdentity(label="reference", kind="reference"))
@@ -135,6 +137,29 @@ def test_each_rule_alone_keeps_the_old_model(rule: RuleName, evaluation: Evaluat
     assert next(r.reason for r in evaluation.rules if r.name == rule) in evaluation.reasons
 
 
+def test_a_win_rate_of_060_that_comes_with_invented_facts_keeps_the_old_model() -> None:
+    """The English demo after a weaker SFT: wrong facts 0.33 -> 0.98 an answer, and the judge liked it."""
+    outcomes: list[Outcome] = ["second", "second", "second", "tie", "first"]
+    tried = [trial(n, outcomes[n % 5], recall=(0.0, 0.0), wrong=(n % 3 == 0, 1)) for n in range(84)]
+    evaluation = decided(tried)
+    assert evaluation.stray_facts.before == pytest.approx(1 / 3)
+    assert evaluation.win_rate.ci95
+    assert evaluation.win_rate.ci95[0] > 0.5
+    assert against(evaluation) >= {"facts"}
+    assert evaluation.decision == "keep"
+
+
+def test_a_consistent_coin_over_15_questions_wins_in_no_more_than_one_run_of_forty() -> None:
+    draw, runs = Random(15), 300
+    sides: list[Outcome] = ["first", "second"]
+    won = 0
+    for _ in range(runs):
+        tried = [trial(n, draw.choice(sides)) for n in range(15)]
+        bounds = win_rate([replace(one, verdicts=one.verdicts * 4) for one in tried]).ci95
+        won += bounds is not None and bounds[0] > 0.5
+    assert won <= runs * 0.025 + 3 * (runs * 0.025 * 0.975) ** 0.5
+
+
 def test_noise_in_the_probes_does_not_keep_the_old_model() -> None:
     assert decided(WINS, probes=unanswerable(0.02)).decision == "promote"
     assert decided(WINS, probes=general(repetition=0.05, length=50.0)).decision == "promote"
@@ -148,7 +173,22 @@ def test_without_facts_the_embedded_judge_measures_nothing_and_a_language_model_
 
 
 def test_the_owners_votes_measure_what_the_embedded_judge_cannot() -> None:
-    assert decided(trials({"second": 20}, recall=None), origin=EMBEDDED, owner_votes=8).decision == "promote"
+    agrees, perhaps = (
+        Agreement(
+            votes=20,
+            agreed=agreed,
+            agreement=agreed / 20,
+            agreement_ci95=None,
+            chance=0.5,
+            kappa=agreed / 10 - 1,
+            kappa_ci95=(low, 1.0),
+            believed=True,
+        )
+        for agreed, low in ((18, 0.4), (13, -0.1))
+    )
+    wins = trials({"second": 20}, recall=None)
+    assert decided(wins, origin=EMBEDDED, agreement=agrees).decision == "promote"
+    assert decided(wins, origin=EMBEDDED, agreement=perhaps).finding == "cannot be measured"
 
 
 def test_a_judge_that_was_not_examined_cannot_promote() -> None:

@@ -32,7 +32,7 @@ from lpm_kernel.proof.measuring import measure
 from lpm_kernel.proof.probes import Tried, measure_probes
 from lpm_kernel.proof.report import write_report
 from lpm_kernel.proof.trials import Owner, judge_trials
-from lpm_kernel.records import Answer, Evidence, Examination, Probe, Prompt
+from lpm_kernel.records import Agreement, Answer, Evidence, Examination, PairsAccount, Probe, Prompt
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.asking import AskingConfig, answers_of
 from lpm_kernel.training.settings import LOG as TRAINING_LOG
@@ -67,6 +67,7 @@ def run(
     examination_path: Path | None = None,
     verdicts_path: Path | None = None,
     prompts_path: Path | None = None,
+    pairs_account_path: Path | None = None,
     adapter_path: Path | None = None,
     merged_model_path: Path | None = None,
     fidelity_path: Path | None = None,
@@ -97,6 +98,7 @@ def run(
         examination=examination,
         probes=measure_probes(tried, owner.facts),
         judged_pairs_too=_judged_pairs_too(judge, verdicts_path),
+        agreement=_agreement(pairs_account_path),
         update_retained=merge.update_retained if merge else None,
         fidelity=read_record(fidelity_path, Fidelity) if fidelity_path else None,
     )
@@ -152,6 +154,12 @@ async def _judge(
 
 def _identity(judge: Judge, kind: str) -> JudgeIdentity:
     return JudgeIdentity(label=judge.label, kind=kind, name=judge.name, place=judge.place, is_remote=judge.is_remote)
+
+
+def _agreement(pairs_account_path: Path | None) -> Agreement | None:
+    """Of the pairs that were made with the owner's votes; None without votes."""
+    account = read_record(pairs_account_path, PairsAccount) if pairs_account_path else None
+    return account.owner.agreement if account and account.owner else None
 
 
 def _judged_pairs_too(judge: JudgeIdentity, verdicts_path: Path | None) -> bool | None:

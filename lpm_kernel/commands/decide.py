@@ -1,4 +1,4 @@
-"""What a run cannot know and a person at a terminal can: which base model is meant, where there are several."""
+"""What a run leaves to who started it: which base model is meant, where there are several; and what *keep* is worth."""
 
 import sys
 from collections.abc import Callable
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lpm_kernel.config import Config
     from lpm_kernel.workspace.places import Workspace
 
 
@@ -26,3 +29,19 @@ def deciding(workspace: "Workspace", run: Callable[[], None]) -> None:
         name = typer.prompt(f"Which base model ({', '.join(names)})", err=True)
     choose_base_model(workspace, name)
     return run()
+
+
+def requires_promotion(config: "Config") -> bool:
+    """Whether the settings of `evaluate` say so (`--require-promote`)."""
+    from lpm_kernel.proof.gate import GateConfig
+
+    return isinstance(config, GateConfig) and config.require_promote
+
+
+def exit_unless_promoted(config: "Config", evaluation_path: "Path") -> None:
+    """Exit with 1 where a promotion is required and the evaluation keeps the old model."""
+    from lpm_kernel.files import read_record
+    from lpm_kernel.proof.evaluation import Evaluation
+
+    if requires_promotion(config) and read_record(evaluation_path, Evaluation).decision == "keep":
+        raise typer.Exit(code=1)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lpm_kernel.commands.base import JsonOption, PresetOption, SetOption, WorkspaceOption
-from lpm_kernel.commands.decide import deciding
+from lpm_kernel.commands.decide import deciding, exit_unless_promoted, requires_promotion
 from lpm_kernel.errors import UsageError
 from lpm_kernel.progress import say
 
@@ -58,6 +58,8 @@ def pipeline(
         fill_with_demo(place, language)
     configs = resolve_all(place, preset=preset or (preset_of(language) if demo else ""), assignments=settings or ())
     last = until or STEPS[-1].name
+    if last != STEPS[-1].name and requires_promotion(configs[STEPS[-1].name]):
+        raise UsageError(f"--require-promote asks for a verdict, and --until {last} stops before it; leave one out")
     if is_demo(place) and not demo:
         say(f"{place.root} holds the demo; to go to your own data: lpm init, which sets the demo aside")
     if dry_run:
@@ -66,3 +68,4 @@ def pipeline(
     deciding(place, lambda: run_chain(place, configs, until=last, start=start or None))
     if last == STEPS[-1].name:
         tables.show_verdict(place, as_json=as_json)
+        exit_unless_promoted(configs[last], place.place("evaluation.json"))

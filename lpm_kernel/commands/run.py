@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lpm_kernel.commands.base import Command, Group
-from lpm_kernel.commands.decide import deciding
+from lpm_kernel.commands.decide import deciding, exit_unless_promoted
 from lpm_kernel.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def run_step(name: str, step: "Step", *, workspace: str, preset: str, **options:
     place = open_workspace(workspace)
     configs = resolve_all(place, preset=preset, flags={step.name: settings})
     deciding(place, lambda: run_one(step, place, configs, paths))
+    if name == "evaluate":
+        exit_unless_promoted(configs[name], paths.get("evaluation_path") or place.place("evaluation.json"))
 
 
 def _with_reports(step: "Step", paths: dict[str, Path]) -> dict[str, Path]:

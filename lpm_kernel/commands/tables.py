@@ -36,6 +36,9 @@ from lpm_kernel.workspace import versions
 from lpm_kernel.workspace.places import Workspace
 
 PIPED_CHARS = 400
+RULE_SIGNS = {True: "✓", False: "✗", None: "?"}
+ASCII_SIGNS = {True: "yes", False: "NO", None: "?"}
+RULE_COLOURS = {True: "green", False: "red", None: "dim"}
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "stale": "yellow", "pending": "dim"}
 
 
@@ -134,10 +137,8 @@ def show_verdict(workspace: Workspace, as_json: bool) -> None:
         _print_json(evaluation.model_dump(mode="json"))
         return
     _show_measures(evaluation, "before", "after")
-    colour = "green" if evaluation.decision == "promote" else "yellow"
-    _console().print(
-        f"[bold {colour}]{evaluation.decision}[/]: {escape(inline('; '.join(evaluation.reasons)))}", soft_wrap=True
-    )
+    unmeasured = ", as it cannot be measured" if evaluation.finding == "cannot be measured" else ""
+    _show_finding(evaluation, evaluation.decision + unmeasured)
     _show_paths(evaluation=path, report=report)
     _console().print("next: open the report in a browser; `lpm serve` serves the model that the evidence stands for")
 
@@ -149,10 +150,13 @@ def show_comparison(found_path: Path, before: str, after: str, as_json: bool) ->
         _print_json(evaluation.model_dump(mode="json"))
         return
     _show_measures(evaluation, before, after)
-    better = evaluation.decision == "promote"
-    told = f"{after} is better than {before}" if better else f"{after} is not shown to be better than {before}"
-    colour = "green" if better else "yellow"
-    _console().print(f"[bold {colour}]{told}[/]: {escape(inline('; '.join(evaluation.reasons)))}", soft_wrap=True)
+    if evaluation.finding == "cannot be measured":
+        told = f"whether {after} is better than {before} cannot be measured"
+    elif evaluation.decision == "promote":
+        told = f"{after} is better than {before}"
+    else:
+        told = f"{after} is not shown to be better than {before}"
+    _show_finding(evaluation, told)
     _show_paths(evaluation=found_path / "evaluation.json", report=found_path / "report.html")
 
 
@@ -235,15 +239,43 @@ def _evaluation_of(version_path: Path) -> Evaluation | None:
 
 
 def _show_measures(evaluation: Evaluation, before: str, after: str) -> None:
-    wins, recall = evaluation.win_rate, evaluation.fact_recall
-    stray, lift = evaluation.stray_facts, evaluation.personalisation_lift
+    wins, answers = evaluation.win_rate, evaluation.answers
     table = _table("", before, after, "95 %")
-    table.add_row("fact recall", _number(recall.before), _number(recall.after), _bounds(recall.ci95_delta, "+"))
-    table.add_row("stray facts an answer", _number(stray.before), _number(stray.after), "")
+    for name, change in (
+        ("right facts told", answers and answers.right),
+        ("wrong facts told", answers and answers.wrong),
+        ("answers that tell none", answers and answers.vague),
+        ("fact recall", evaluation.fact_recall),
+        ("wrong facts an answer", evaluation.stray_facts),
+    ):
+        if change:
+            table.add_row(name, _number(change.before), _number(change.after), _bounds(change.ci95_delta, "+"))
     table.add_row("wins", str(wins.before_wins), str(wins.after_wins), f"{wins.ties} ties")
     table.add_row("win rate", "", _number(wins.rate), _bounds(wins.ci95))
-    table.add_row("personalisation lift", _number(lift.before, "+"), _number(lift.after, "+"), "")
+    lift = evaluation.personalisation_lift
+    table.add_row(
+        "personalisation lift", _number(lift.before, "+"), _number(lift.after, "+"), _bounds(lift.ci95_delta, "+")
+    )
     _console().print(table)
+
+
+def _show_finding(evaluation: Evaluation, told: str) -> None:
+    """Each rule in a line, as the old model's keeping or the new one's promotion rests on it; then what was found."""
+    console = _console()
+    signs = RULE_SIGNS if (console.encoding or "").lower().startswith("utf") else ASCII_SIGNS
+    table = _table("", "rule", "figure", "bound")
+    table.add_column("why", overflow="ellipsis", no_wrap=True)
+    for rule in evaluation.rules:
+        sign = Text(signs[rule.holds], style=RULE_COLOURS[rule.holds])
+        figures = ("" if value is None else f"{round(value, 2):g}" for value in (rule.figure, rule.bound))
+        table.add_row(sign, rule.name.replace("_", " "), *figures, _cell(rule.reason))
+    if evaluation.rules:
+        console.print(table)
+    colour = "green" if evaluation.decision == "promote" else "yellow"
+    reasons = escape(inline("; ".join(evaluation.reasons)))
+    console.print(f"[bold {colour}]{escape(told)}[/]: {reasons}", soft_wrap=True)
+    if evaluation.to_measure:
+        console.print(f"what would make it measurable: {escape(inline(evaluation.to_measure))}", soft_wrap=True)
 
 
 def _show_paths(evaluation: Path, report: Path | None) -> None:

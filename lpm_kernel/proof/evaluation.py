@@ -11,7 +11,7 @@ from lpm_kernel.export.fidelity import Fidelity
 from lpm_kernel.models.merge_report import UpdateRetained
 from lpm_kernel.owner.facts import Told
 from lpm_kernel.proof.statistics import mean
-from lpm_kernel.records import Answer, Examination, Prompt, Record, Verdict
+from lpm_kernel.records import Agreement, Answer, Examination, Prompt, Record, Verdict
 
 Interval = tuple[float, float]
 """95 % bounds, the lower one first."""
@@ -224,8 +224,8 @@ class Measures(Origin):
     """Of the judge; None where it was not examined."""
     judged_pairs_too: bool | None = None
     """Whether the judge of this evaluation also made the pairs that the new model was trained on; None: not known."""
-    owner_votes: int = 0
-    """Blind votes of the owner on answers of these two models."""
+    agreement: Agreement | None = None
+    """Of the judge's pairs with the owner's blind votes (`lpm blind`); None where there are no votes."""
 
 
 class Evaluation(Measures):

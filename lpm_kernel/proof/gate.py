@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from lpm_kernel.config import Config
-from lpm_kernel.proof.evaluation import AnswerShares, Change, Evaluation, FactRecall, Interval, Measures, Rule, RuleName
+from lpm_kernel.proof.evaluation import Change, Evaluation, FactRecall, Interval, Measures, Rule, RuleName
 
 MUST_BE_KNOWN: frozenset[RuleName] = frozenset({"measurable", "judge", "win_rate", "length"})
 """Rules that stand in the way also where they cannot be measured."""
@@ -25,15 +25,18 @@ EMBEDDED = "reference"
 class GateConfig(Config):
     """What the new model must show."""
 
+    operational = frozenset({"require_promote"})
+
     min_questions: int = Field(8, ge=1, description="With fewer held-out questions the old model stays.")
     min_win_rate: float = Field(0.5, ge=0, le=1, description="The win rate's lower 95 % bound must exceed this.")
     max_right_loss: float = Field(
-        0.05, ge=0, le=1, description="Right facts must not fall by more than this, at the change's lower 95 % bound."
+        0.1, ge=0, le=1, description="Right facts must not fall for sure, nor perhaps (95 % bounds) by more than this."
     )
     max_wrong_gain: float = Field(
-        0.05, ge=0, le=1, description="Wrong facts must not rise by more than this, at the change's upper 95 % bound."
+        0.1, ge=0, le=1, description="Wrong facts must not rise for sure, nor perhaps (95 % bounds) by more than this."
     )
     min_retained: float = Field(0.5, ge=0, le=1, description="Least share of the update that must survive rounding.")
+    require_promote: bool = Field(False, description="Exit with code 1 when the old model stays.")
     max_invalid: float = Field(0.3, ge=0, le=1, description="Largest share of comparisons without a verdict.")
 
 
@@ -45,7 +48,7 @@ def decide(measures: Measures, config: GateConfig) -> Evaluation:
         _win_rate(measures, config),
         _facts(measures, config),
         _length(measures, config),
-        _unanswerable(measures, config),
+        _unanswerable(measures),
         _general(measures),
         _export(measures, config),
     )
@@ -84,8 +87,9 @@ def _measurable(measures: Measures, config: GateConfig) -> Rule:
     told = f"{known} of {asked} held-out questions ask for facts that only their notes tell"
     if known >= needed:
         return _rule("measurable", True, known, needed, f"{told}, at least {needed} are needed")
-    if measures.owner_votes >= needed:
-        return _rule("measurable", True, known, needed, f"{told}, but the owner gave {measures.owner_votes} votes")
+    if measures.agreement and measures.agreement.kappa_ci95 and measures.agreement.kappa_ci95[0] > 0:
+        votes = f"the judge agrees with the owner's {measures.agreement.votes} blind votes beyond chance"
+        return _rule("measurable", True, known, needed, f"{told}, but {votes}")
     if _reads(measures):
         return _rule("measurable", True, known, needed, f"{told}, but the judge reads, and passed its examination")
     blind = "the embedded judge sees facts alone" if _is_embedded(measures) else "the judge passed no examination"
@@ -112,21 +116,28 @@ def _win_rate(measures: Measures, config: GateConfig) -> Rule:
 
 def _facts(measures: Measures, config: GateConfig) -> Rule:
     """No fewer right facts, and no more wrong ones."""
-    answers, recall = measures.answers, measures.fact_recall
-    if answers is None or answers.wrong.ci95_delta is None or answers.right.ci95_delta is None:
-        return _rule("facts", None, None, config.max_wrong_gain, "too few questions ask for facts")
-    wrong = answers.wrong.ci95_delta[1]
-    falls = [
-        f"{name} may fall by {-bounds[0]:.2f} (95 % bounds {_bounds(bounds)})"
-        for name, bounds in (("right facts", answers.right.ci95_delta), ("fact recall", recall.ci95_delta))
-        if bounds and bounds[0] < -config.max_right_loss
+    answers, recall, most = measures.answers, measures.fact_recall, config.max_wrong_gain
+    if answers is None or answers.wrong.ci95_delta is None:
+        return _rule("facts", None, None, most, "too few questions ask for facts")
+    harms = [
+        *_harms("right facts", answers.right, -1, config.max_right_loss),
+        *_harms("fact recall", recall, -1, config.max_right_loss),
+        *_harms("wrong facts", answers.wrong, 1, most),
     ]
     told = f"right facts {_moved(answers.right)}, wrong {_moved(answers.wrong)}, fact recall {_moved(recall)}"
-    if falls:
-        told += f"; {' and '.join(falls)}, at most {config.max_right_loss:g} is allowed"
-    if wrong > config.max_wrong_gain:
-        told += f"; wrong facts may rise by {wrong:.2f}, at most {config.max_wrong_gain:g} is allowed"
-    return _rule("facts", not falls and wrong <= config.max_wrong_gain, wrong, config.max_wrong_gain, told)
+    return _rule("facts", not harms, answers.wrong.ci95_delta[1], most, "; ".join([told, *harms]))
+
+
+def _harms(what: str, change: Change | FactRecall, worse: int, most: float) -> Iterator[str]:
+    """Why a figure may be worse: for sure, or perhaps by more than `most`. `worse` is the sign of what is worse."""
+    if change.ci95_delta is None:
+        return
+    least, greatest = sorted(worse * bound for bound in change.ci95_delta)
+    verb = "rise" if worse > 0 else "fall"
+    if least > 0:
+        yield f"{what} {verb} for sure, by {least:.2f} at least"
+    elif greatest > most:
+        yield f"{what} may {verb} by {greatest:.2f}, where {most:g} is allowed"
 
 
 def _length(measures: Measures, config: GateConfig) -> Rule:
@@ -140,20 +151,14 @@ def _length(measures: Measures, config: GateConfig) -> Rule:
     return rule.model_copy(update={"reason": told + taken})
 
 
-def _unanswerable(measures: Measures, config: GateConfig) -> Rule:
+def _unanswerable(measures: Measures) -> Rule:
     """What no note tells is not answered with another note's facts more often."""
     found = measures.probes.unanswerable
     if found is None or found.wrong.ci95_delta is None:
-        return _rule("unanswerable", None, None, config.max_wrong_gain, "no question that no note answers was asked")
-    return _not_more("unanswerable", "wrong facts where no note knows", found, config)
-
-
-def _not_more(name: RuleName, what: str, found: AnswerShares, config: GateConfig) -> Rule:
+        return _rule("unanswerable", None, None, 0.0, "too few questions that no note answers were asked")
     bounds = found.wrong.ci95_delta
-    assert bounds is not None
-    holds = bounds[0] <= 0 or bounds[1] <= config.max_wrong_gain
-    told = f"{what} {_moved(found.wrong)}, 95 % bounds of the change {_bounds(bounds)}"
-    return _rule(name, holds, bounds[0], 0.0, told if holds else f"{told}: they rise for sure")
+    told = f"wrong facts where no note knows {_moved(found.wrong)}, 95 % bounds of the change {_bounds(bounds)}"
+    return _rule("unanswerable", bounds[0] <= 0, bounds[0], 0.0, told if bounds[0] <= 0 else f"{told}: a rise for sure")
 
 
 def _general(measures: Measures) -> Rule:
@@ -205,8 +210,8 @@ def _cures(measures: Measures, config: GateConfig) -> Iterator[str]:
         yield found.to_examine or "Take another judge, or believe this one all the same: --accept-judge."
     if _questions_with_facts(measures) < config.min_questions and not _reads(measures):
         yield (
-            "Take a language model as judge (--judge openai), compare answers yourself (lpm blind), or add notes that "
-            "each tell something of their own: a name, a place, a number."
+            "Take a language model as judge (--judge openai), show by your votes that this one is right (lpm blind), "
+            "or add notes that each tell something of their own: a name, a place, a number."
         )
 
 
