@@ -163,6 +163,8 @@ def length(evaluation: Evaluation) -> Section:
         " which; at the line across, one half, neither is better."
     )
     alike, corrected = evaluation.like_length, evaluation.corrected
+    about += " Of like length: without what the judge gives to longer or to shorter answers." if alike else ""
+    about += " Known errors: those that the judge made in its examination." if corrected else ""
     title = "Side by side, and how much of it is length" if alike else "Side by side"
     bars = [
         _rate("As judged", evaluation.win_rate.rate, evaluation.win_rate.ci95, after=f"; {_wins(evaluation.win_rate)}"),
