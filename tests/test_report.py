@@ -16,6 +16,7 @@ import pytest
 from evaluated import change, evaluated, older, shares
 from test_gate import ORIGIN, trial
 
+from lpm_kernel.files import write_jsonl
 from lpm_kernel.owner.facts import Told
 from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.proof.evaluation import Evaluation, JudgeIdentity, Model, Models, Origin, Probes, Rule, Trial
@@ -24,7 +25,7 @@ from lpm_kernel.proof.measuring import measure
 from lpm_kernel.proof.numbers import percent
 from lpm_kernel.proof.report import points, write_report
 from lpm_kernel.proof.sentences import sentences
-from lpm_kernel.records import Answer, Message, Outcome
+from lpm_kernel.records import Answer, Evidence, Message, Outcome
 
 TRAIN, HELD_OUT = "rewards/margins", "eval_rewards/margins"
 LOG = [{"step": n, TRAIN: n / 10} for n in range(1, 41)] + [{"step": n, HELD_OUT: n / 20} for n in (20, 40)]
@@ -317,6 +318,27 @@ def test_without_questions_the_page_says_so(tmp_path: Path) -> None:
     text = page(tmp_path, [])
     assert "No question was asked." in text
     assert "Other figures" not in text
+
+
+def test_a_pair_tells_how_sure_it_is_and_by_what(tmp_path: Path) -> None:
+    asked = trial(0, "first").prompt
+    answers = (Answer(text="Quark", finish_reason="stop"), Answer(text="a dog", finish_reason="stop"))
+    verdict = trial(0, "first").verdicts[0].model_copy(update={"reason": "names the dog"})
+    pair = Evidence(
+        prompt_id=asked.id, row=0, variant="memory", answers=answers, verdicts=(verdict,), chosen=0, rejected=1,
+        dropped=None, confidence=0.93, weighed={"accuracy": 0.98, "votes": 1.33},
+    )  # fmt: skip
+    write_jsonl(tmp_path / "prompts", [asked])
+    write_jsonl(tmp_path / "unsure", [pair.model_copy(update={"confidence": None, "weighed": {}})])
+    write_jsonl(tmp_path / "sure", [pair])
+    told = {}
+    for name in ("sure", "unsure"):
+        files = {"evidence_path": tmp_path / name, "prompts_path": tmp_path / "prompts", "training_log_path": None}
+        write_report(tmp_path / "report.html", evaluation=evaluated(), trials=[], **files)
+        told[name] = plain(words((tmp_path / "report.html").read_text(encoding="utf-8")))
+    assert "names the dog 93 % sure by accuracy 0.98, votes 1.33" in told["sure"]
+    assert "names the dog" in told["unsure"]
+    assert "sure by" not in told["unsure"]
 
 
 # The evaluation ---------------------------------------------------------------------------------------------------
