@@ -9,11 +9,11 @@ from shutil import which
 
 import pytest
 from browser import Browser, found
-from evaluated import evaluated
+from evaluated import EXAMINATION, evaluated
 from test_gate import trial
 from test_report import ANY_ORDER, HOSTILE, LOG, page, saying
 
-from lpm_kernel.proof.evaluation import Evaluation, Trial
+from lpm_kernel.proof.evaluation import Evaluation, JudgeIdentity, Trial
 
 pytestmark = pytest.mark.skipif(not found(), reason="there is no Chromium here; Debian: apt-get install chromium")
 
@@ -150,7 +150,13 @@ WIDE = (
 
 @pytest.mark.parametrize("width", [320, 360, 400, 1100])
 def test_no_part_of_the_page_is_wider_than_the_screen(width: int, browser: Browser, tmp_path: Path) -> None:
-    opened = browser.open(url(tmp_path, mixed(), evaluated()), width=width)
+    long = "x" * 500
+    rules = [rule.model_copy(update={"reason": long}) for rule in evaluated().rules]
+    examination = EXAMINATION.model_copy(update={"kinds": {long: EXAMINATION.all}, "faults": (long,)})
+    judge = JudgeIdentity(label=long, kind="openai", place=long, is_remote=True)
+    opened = browser.open(
+        url(tmp_path, mixed(), evaluated(rules=rules, examination=examination, judge=judge, run=long)), width=width
+    )
     opened.value("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
     assert opened.value(f"{WIDE}.map((e) => e.outerHTML.slice(0, 80))") == []
 
