@@ -34,14 +34,14 @@ def tried(kind: ProbeKind, asked: Prompt, before: Sequence[Answer], after: Seque
 
 
 def test_what_was_not_asked_is_no_figure() -> None:
-    assert set(measure_probes([], Facts(ITEMS, BIO), 42).model_dump().values()) == {None}
+    assert set(measure_probes([], Facts(ITEMS, BIO)).model_dump().values()) == {None}
 
 
 @pytest.mark.parametrize(("bio", "before", "after"), [(BIO, 0.5, 1.0), (FLIPPED, 0.5, 0.0)])
 def test_steering_follows_the_bio(bio: str, before: float, after: float) -> None:
     old = answers("In Ledeberg.", "In Patershol.", "I cannot say.", "In Ledeberg or in Patershol.")
     new = answers("It is in Ledeberg.", "Your flat is in Ledeberg.", "Ledeberg.", "Who knows?")
-    found = measure_probes([tried("contested", ITEMS[2], old, new)], Facts(ITEMS, bio), 42).contested
+    found = measure_probes([tried("contested", ITEMS[2], old, new)], Facts(ITEMS, bio)).contested
     assert found is not None
     assert (found.bios_version.before, found.bios_version.after) == (before, after)
     assert (found.told.before, found.told.after) == (0.5, 0.75)
@@ -49,12 +49,12 @@ def test_steering_follows_the_bio(bio: str, before: float, after: float) -> None
 
 def test_a_bio_that_names_no_version_steers_to_none() -> None:
     asked = [tried("contested", ITEMS[2], answers("In Ledeberg."), answers("In Patershol."))]
-    assert measure_probes(asked, Facts(ITEMS, "She keeps bees."), 42).contested is None
+    assert measure_probes(asked, Facts(ITEMS, "She keeps bees.")).contested is None
 
 
 def test_an_unanswerable_question_that_gets_another_notes_facts_is_answered_wrong() -> None:
     asked = tried("unanswerable", prompt("Where is my piano?"), answers("No note says."), answers("It lies in Ostend."))
-    found = measure_probes([asked], Facts(ITEMS, BIO), 42).unanswerable
+    found = measure_probes([asked], Facts(ITEMS, BIO)).unanswerable
     assert found is not None
     assert (found.wrong.before, found.wrong.after) == (0, 1)
     assert (found.right.before, found.right.after) == (0, 0)
@@ -63,10 +63,10 @@ def test_an_unanswerable_question_that_gets_another_notes_facts_is_answered_wron
 
 def test_shares_sum_to_one_and_have_bounds_over_questions() -> None:
     new = answers("In Ostend.", "In Lokeren.", "Somewhere.")
-    asked = [tried("paraphrase", ITEMS[n], answers("Somewhere."), new) for n in (0, 1)]
-    found = measure_probes(asked, Facts(ITEMS, BIO), 42).paraphrase
+    asked = [tried("paraphrase", ITEMS[n], answers("Somewhere."), new) for n in (0, 1)] * 3
+    found = measure_probes(asked, Facts(ITEMS, BIO)).paraphrase
     assert found is not None
-    assert found.questions == 2
+    assert found.questions == 6
     shares = [change.after for change in (found.right, found.wrong, found.vague)]
     assert shares == pytest.approx([1 / 3] * 3)
     assert found.right.ci95_delta is not None
@@ -77,14 +77,14 @@ def test_general_answers_are_measured_by_their_form() -> None:
     old = answers("Das Meer ist heute ruhig und blau.")
     new = answers("The sea is calm and blue, and it is what you like about this town.", "", "Ich kann nicht helfen.")
     asked = [tried("general", prompt(general()["de"].instructions[0]), old, new)]
-    found = measure_probes(asked, Facts(ITEMS, BIO), 42).general
+    found = measure_probes(asked, Facts(ITEMS, BIO)).general
     assert found is not None
     assert (found.language.before, found.language.after) == (1, 0.5)
     assert found.refusals.before == 0
     assert found.refusals.after == pytest.approx(2 / 3)
     assert found.length.before == 34
     cut = [tried("general", asked[0].probe.prompt, old, answers("Das Meer", reason="length"))]
-    measured = measure_probes(cut, Facts(ITEMS, BIO), 42).general
+    measured = measure_probes(cut, Facts(ITEMS, BIO)).general
     assert measured is not None
     assert measured.refusals.after == 1
 
@@ -94,7 +94,7 @@ def test_general_answers_are_measured_by_their_form() -> None:
 )
 def test_a_refusal_is_known_in_the_language_of_the_instruction(language: str, declining: str) -> None:
     asked = [tried("general", prompt(general()[language].instructions[0]), answers(declining), answers(declining))]
-    found = measure_probes(asked, Facts(ITEMS, BIO), 42).general
+    found = measure_probes(asked, Facts(ITEMS, BIO)).general
     assert found is not None
     assert found.refusals.before == 1
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 from conftest import Lpm
 from dying_publisher import MANIFEST
-from test_gate import decided
+from test_gate import WINS, decided, trials
 
 from lpm_kernel.errors import DataError, UsageError
 from lpm_kernel.runner.versions import current_gguf, gguf_of, gguf_to_serve, go_back, promote
@@ -16,7 +16,7 @@ from lpm_kernel.workspace import versions
 from lpm_kernel.workspace.places import Workspace
 from lpm_kernel.workspace.publish import building, publish
 
-GAIN, NONE = decided({"second": 18, "first": 2}), decided({"tie": 20})
+GAIN, NONE = decided(WINS), decided(trials({"tie": 20}))
 FOLDERS = ("adapter", "dpo_merged_model", "merged_model")
 
 
