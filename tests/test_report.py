@@ -23,6 +23,7 @@ from lpm_kernel.proof.evaluation import Evaluation, JudgeIdentity, Model, Models
 from lpm_kernel.proof.gate import GateConfig, decide
 from lpm_kernel.proof.measuring import measure
 from lpm_kernel.proof.numbers import percent
+from lpm_kernel.proof.numbers import points as points_told
 from lpm_kernel.proof.report import points, write_report
 from lpm_kernel.proof.sentences import sentences
 from lpm_kernel.records import Answer, Evidence, Message, Outcome
@@ -477,6 +478,11 @@ def test_each_rule_has_its_sign_and_its_sentence_and_the_broken_come_first(tmp_p
 )
 def test_no_share_is_rounded_to_none_or_all(share: float, told: str) -> None:
     assert plain(percent(share)) == told
+
+
+@pytest.mark.parametrize(("change", "told"), [(-0.004, "0"), (0.0, "0"), (0.374, "+37"), (-0.374, "−37")])  # noqa: RUF001
+def test_a_change_that_is_rounded_to_none_has_no_sign(change: float, told: str) -> None:
+    assert points_told(change) == told
 
 
 def test_two_hundred_questions_of_four_answers_fit_in_a_megabyte(tmp_path: Path) -> None:
