@@ -220,6 +220,12 @@ def test_what_got_worse_comes_before_what_got_better(tmp_path: Path) -> None:
     assert results == ["worse", "worse", "better", "better", "same", "unreadable"]
 
 
+def test_of_what_got_worse_the_question_that_lost_most_facts_comes_first(tmp_path: Path) -> None:
+    slight, grave = trial(0, "first", recall=(0.5, 0.4)), trial(1, "first", recall=(0.9, 0.1))
+    told = re.findall(r"facts (\d+)", page(tmp_path, [slight, grave]))
+    assert told == ["90", "50"]
+
+
 @pytest.mark.parametrize(
     ("outcome", "told"),
     [
