@@ -37,8 +37,8 @@ SLOW = {
     *("test_client", "test_damage", "test_demo", "test_demo_languages", "test_dpo_data", "test_evaluate"),
     *("test_examination", "test_export", "test_facts", "test_fidelity", "test_foreign", "test_foreign_folder"),
     *("test_front", "test_http", "test_kill", "test_merge", "test_pairs_command", "test_probes"),
-    *("test_relevance", "test_report_page", "test_run", "test_secrets", "test_serving", "test_training"),
-    *("test_weights",),
+    *("test_relevance", "test_report", "test_report_page", "test_run", "test_secrets", "test_serving"),
+    *("test_training", "test_weights"),
 }
 """Files of tests that load a model, start a server or whole commands, wait, or train: `--quick` leaves them out."""
 Lpm = Callable[..., subprocess.CompletedProcess[str]]

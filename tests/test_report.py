@@ -16,15 +16,17 @@ import pytest
 from evaluated import change, evaluated, older, shares
 from test_gate import ORIGIN, trial
 
+from lpm_kernel.files import write_jsonl
 from lpm_kernel.owner.facts import Told
 from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.proof.evaluation import Evaluation, JudgeIdentity, Model, Models, Origin, Probes, Rule, Trial
 from lpm_kernel.proof.gate import GateConfig, decide
 from lpm_kernel.proof.measuring import measure
 from lpm_kernel.proof.numbers import percent
+from lpm_kernel.proof.numbers import points as points_told
 from lpm_kernel.proof.report import points, write_report
 from lpm_kernel.proof.sentences import sentences
-from lpm_kernel.records import Answer, Message, Outcome
+from lpm_kernel.records import Answer, Evidence, Message, Outcome
 
 TRAIN, HELD_OUT = "rewards/margins", "eval_rewards/margins"
 LOG = [{"step": n, TRAIN: n / 10} for n in range(1, 41)] + [{"step": n, HELD_OUT: n / 20} for n in (20, 40)]
@@ -218,6 +220,12 @@ def test_what_got_worse_comes_before_what_got_better(tmp_path: Path) -> None:
     assert results == ["worse", "worse", "better", "better", "same", "unreadable"]
 
 
+def test_of_what_got_worse_the_question_that_lost_most_facts_comes_first(tmp_path: Path) -> None:
+    slight, grave = trial(0, "first", recall=(0.5, 0.4)), trial(1, "first", recall=(0.9, 0.1))
+    told = re.findall(r"facts (\d+)", page(tmp_path, [slight, grave]))
+    assert told == ["90", "50"]
+
+
 @pytest.mark.parametrize(
     ("outcome", "told"),
     [
@@ -319,6 +327,27 @@ def test_without_questions_the_page_says_so(tmp_path: Path) -> None:
     assert "Other figures" not in text
 
 
+def test_a_pair_tells_how_sure_it_is_and_by_what(tmp_path: Path) -> None:
+    asked = trial(0, "first").prompt
+    answers = (Answer(text="Quark", finish_reason="stop"), Answer(text="a dog", finish_reason="stop"))
+    verdict = trial(0, "first").verdicts[0].model_copy(update={"reason": "names the dog"})
+    pair = Evidence(
+        prompt_id=asked.id, row=0, variant="memory", answers=answers, verdicts=(verdict,), chosen=0, rejected=1,
+        dropped=None, confidence=0.93, weighed={"accuracy": 0.98, "votes": 1.33},
+    )  # fmt: skip
+    write_jsonl(tmp_path / "prompts", [asked])
+    write_jsonl(tmp_path / "unsure", [pair.model_copy(update={"confidence": None, "weighed": {}})])
+    write_jsonl(tmp_path / "sure", [pair])
+    told = {}
+    for name in ("sure", "unsure"):
+        files = {"evidence_path": tmp_path / name, "prompts_path": tmp_path / "prompts", "training_log_path": None}
+        write_report(tmp_path / "report.html", evaluation=evaluated(), trials=[], **files)
+        told[name] = plain(words((tmp_path / "report.html").read_text(encoding="utf-8")))
+    assert "names the dog 93 % sure by accuracy 0.98, votes 1.33" in told["sure"]
+    assert "names the dog" in told["unsure"]
+    assert "sure by" not in told["unsure"]
+
+
 # The evaluation ---------------------------------------------------------------------------------------------------
 
 WORSE = shares(change(0.5, 0.6, (0.01, 0.2)), change(0.05, 0.25, (0.1, 0.3)))
@@ -330,16 +359,15 @@ def test_a_better_model_is_told_by_what_it_tells() -> None:
     first, second = sentences(evaluated())
     told = "on 42 questions that it was never trained on it told the right fact in 86 % of the answers, before in 49 %"
     assert plain(first) == f"Your new model is better: {told}."
-    assert plain(second).startswith("It told a wrong fact in 5 %, before in 5 %; 3 of the 4 rules below hold, 1 could")
+    assert plain(second).startswith("It told a wrong one in 5 %, before in 5 %; 3 of the 4 rules below hold, 1 could")
 
 
 def test_a_model_that_stays_is_told_by_the_rules_that_are_broken() -> None:
     kept = evaluated(decision="keep", finding="not better", rules=(BROKEN,), answers=WORSE)
     first, second = sentences(kept)
-    assert first == "Your model stays as it is, because its right facts may fall or its wrong ones rise."
-    assert plain(second).startswith(
-        "On 42 questions that the new one was never trained on it told the right fact in 60 %"
-    )
+    assert first == "Your model stays as it is, because the new one's right facts may fall or its wrong ones rise."
+    told = "it told the right fact in 60 % of the answers, before in 50 %, and a wrong one in 25 %, before in 5 %"
+    assert plain(second) == f"On 42 questions that the new one was never trained on {told}."
 
 
 def test_what_cannot_be_measured_is_told_with_what_would_make_it_so() -> None:
@@ -456,6 +484,11 @@ def test_each_rule_has_its_sign_and_its_sentence_and_the_broken_come_first(tmp_p
 )
 def test_no_share_is_rounded_to_none_or_all(share: float, told: str) -> None:
     assert plain(percent(share)) == told
+
+
+@pytest.mark.parametrize(("change", "told"), [(-0.004, "0"), (0.0, "0"), (0.374, "+37"), (-0.374, "−37")])  # noqa: RUF001
+def test_a_change_that_is_rounded_to_none_has_no_sign(change: float, told: str) -> None:
+    assert points_told(change) == told
 
 
 def test_two_hundred_questions_of_four_answers_fit_in_a_megabyte(tmp_path: Path) -> None:

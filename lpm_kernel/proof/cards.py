@@ -18,6 +18,9 @@ VERDICTS: dict[Outcome, str] = {
 }
 """In the order of a question's card."""
 
+GROUNDS = {"reference": "the stored answer"}
+"""What a verdict rests on, as the page calls it."""
+
 RANKS = {outcome: rank for rank, outcome in enumerate(VERDICTS)}
 
 
@@ -88,10 +91,10 @@ def _result_of(trial: Trial) -> Result:
     return "better" if lead > 0 else "worse" if lead < 0 else "same"
 
 
-def _worst_first(trial: Trial) -> tuple[int, int, float]:
-    """By result; within one by how clear it is, then by how much the recall fell."""
+def _worst_first(trial: Trial) -> tuple[int, float, int]:
+    """By result; within one by how much the recall fell, then by how clear the verdicts are."""
     counts, recall = _counts(trial), trial.recall or (0.0, 0.0)
-    return list(SIGNS).index(_result_of(trial)), -abs(counts["second"] - counts["first"]), recall[1] - recall[0]
+    return list(SIGNS).index(_result_of(trial)), recall[1] - recall[0], -abs(counts["second"] - counts["first"])
 
 
 def _question(trial: Trial) -> Question:
@@ -117,8 +120,9 @@ def _pairs(trial: Trial) -> list[Pair]:
     told = zip(trial.verdicts, trial.before, trial.after, trial.facts_before, trial.facts_after, strict=True)
     pairs: Counter[Pair] = Counter()
     for verdict, before, after, facts_before, facts_after in sorted(told, key=lambda row: RANKS[row[0].outcome]):
+        ground = GROUNDS.get(verdict.rests_on, verdict.rests_on)
         sides = _side(before, verdict, 0, facts_before, trial.facts), _side(after, verdict, 1, facts_after, trial.facts)
-        pairs[Pair(*sides, VERDICTS[verdict.outcome], verdict.reason, verdict.rests_on)] += 1
+        pairs[Pair(*sides, VERDICTS[verdict.outcome], verdict.reason, ground)] += 1
     return [replace(pair, count=count) for pair, count in pairs.items()]
 
 

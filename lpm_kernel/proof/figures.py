@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import Literal
 
 from lpm_kernel.proof.evaluation import AnswerShares, Change, Evaluation, General, Interval, Probes, Steering, WinRate
-from lpm_kernel.proof.numbers import between, number, percent, points, signed, signed_whole, whole
+from lpm_kernel.proof.numbers import between, number, percent, points, signed, signed_whole, tenths, whole
 from lpm_kernel.records import CasesJudged, Examination
 
 Result = Literal["worse", "better", "same", "unreadable"]
@@ -33,7 +33,7 @@ class Unit:
 
 
 SHARE, COUNT, CHARACTERS = Unit(percent, points, " points"), Unit(number, signed), Unit(whole, signed_whole)
-LIFT = Unit(points, points, " points")
+LIFT = Unit(tenths, tenths, " points")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ KINDS: dict[str, str] = {
     "exchanged": "the same answer with one fact exchanged",
     "long_wrong": "a short right answer against a long wrong one",
     "long_right": "a long right answer against a short wrong one",
-    "paraphrase": "two right answers: a tie is right",
+    "paraphrase": "two right answers: a tie is best, and the choice no fault",
 }
 """The cases of a judge's examination."""
 CASES = {"right": "right", "vague": "tie", "wrong": "wrong", "failed": "no verdict"}
@@ -163,6 +163,8 @@ def length(evaluation: Evaluation) -> Section:
         " which; at the line across, one half, neither is better."
     )
     alike, corrected = evaluation.like_length, evaluation.corrected
+    about += " Of like length: without what the judge gives to longer or to shorter answers." if alike else ""
+    about += " Known errors: those that the judge made in its examination." if corrected else ""
     title = "Side by side, and how much of it is length" if alike else "Side by side"
     bars = [
         _rate("As judged", evaluation.win_rate.rate, evaluation.win_rate.ci95, after=f"; {_wins(evaluation.win_rate)}"),
@@ -193,7 +195,8 @@ def examined(found: Examination) -> list[Section]:
         ("ties where one answer was better", percent, found.ties),
         ("comparisons without a verdict", percent, found.failed),
     )
-    kinds = [_cases(KINDS.get(name, name), cases) for name, cases in found.kinds.items()]
+    known = [kind for kind in KINDS if kind in found.kinds]
+    kinds = [_cases(KINDS.get(kind, kind), found.kinds[kind]) for kind in dict.fromkeys([*known, *found.kinds])]
     return [
         Section("", "", [bar for bar in rates if bar], values=_values(values)),
         Section("By kind of case", "", kinds, legend=CASES),
@@ -340,8 +343,8 @@ def _whiskers(told: dict[str, Change]) -> list[Whisker]:
     (first, start), *_, (last, end) = told.items()
     after, rest = _bounds_after(start), _bounds_after(end)
     return [
-        *([_whisker(first, after)] if after else []),
-        *([_whisker(last, (1 - rest[1], 1 - rest[0]))] if rest else []),
+        *([_whisker(first, after)] if after and after[0] < after[1] else []),
+        *([_whisker(last, (1 - rest[1], 1 - rest[0]))] if rest and rest[0] < rest[1] else []),
     ]
 
 

@@ -24,6 +24,11 @@ def points(change: float | None) -> str:
     return UNKNOWN if change is None else _signed(100 * change, 0)
 
 
+def tenths(change: float | None) -> str:
+    """+0.6: as points, where they are few."""
+    return UNKNOWN if change is None else _signed(100 * change, 1)
+
+
 def signed(value: float | None) -> str:
     """+0.04"""
     return UNKNOWN if value is None else _signed(value, 2)

@@ -23,7 +23,7 @@ from lpm_kernel.proof.cards import question_cards
 from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.proof.evaluation import Evaluation, Trial
 from lpm_kernel.proof.figures import SIGNS
-from lpm_kernel.proof.numbers import number, signed
+from lpm_kernel.proof.numbers import number, percent, signed
 from lpm_kernel.records import Evidence, Prompt
 
 if TYPE_CHECKING:
@@ -172,6 +172,8 @@ def _pairs(evidence_path: Path | None, prompts_path: Path | None) -> list[dict[s
             "question": prompts[e.prompt_id].user,
             "chosen": e.answers[e.chosen].text,
             "rejected": e.answers[e.rejected].text,
+            "sure": None if e.confidence is None else percent(e.confidence),
+            "weighed": e.weighed,
             "reasons": sorted({v.reason for v in e.verdicts if {v.first, v.second} == {e.chosen, e.rejected}}),
         }
         for e in read_jsonl(evidence_path, Evidence)

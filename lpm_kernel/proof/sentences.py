@@ -14,10 +14,13 @@ RULES = {
     "measurable": ("There is enough to measure", "too little could be measured"),
     "judge": ("The judge can be believed", "the judge cannot be believed"),
     "win_rate": ("The new answers are preferred", "the new one's answers are not surely preferred to the old one's"),
-    "facts": ("Right facts do not fall, wrong ones do not rise", "its right facts may fall or its wrong ones rise"),
-    "length": ("It does not win by length alone", "it may win by the length of its answers alone"),
-    "unanswerable": ("It makes up no more where it cannot know", "it may make up more where it cannot know"),
-    "general": ("It still does what any model does", "it may have got worse at what any model does"),
+    "facts": (
+        "Right facts do not fall, wrong ones do not rise",
+        "the new one's right facts may fall or its wrong ones rise",
+    ),
+    "length": ("It does not win by length alone", "the new one may win by the length of its answers alone"),
+    "unanswerable": ("It makes up no more where it cannot know", "the new one may make up more where it cannot know"),
+    "general": ("It still does what any model does", "the new one may have got worse at what any model does"),
     "export": ("What is served is what was trained", "what would be served may not be what was trained"),
 }
 """Of a rule: as its title, and as a reason against the new model."""
@@ -38,7 +41,8 @@ def sentences(evaluation: Evaluation) -> tuple[str, ...]:
         return f"{HEADLINES[found]}, because {_why(evaluation)}.", f"Until then your model stays as it is.{cure}"
     objections = [RULES[rule.name][1] for rule in evaluation.rules if rule.holds is False]
     because = f", because {'; and '.join(objections)}" if objections else f": {_clause('; '.join(evaluation.reasons))}"
-    return f"{HEADLINES[found]}{because}.", as_sentence(_told(evaluation, "the new one"))
+    told = [_told(evaluation, "the new one"), _told_wrong(evaluation)]
+    return f"{HEADLINES[found]}{because}.", as_sentence(", and ".join(filter(None, told)))
 
 
 def _told(evaluation: Evaluation, new: str) -> str:
@@ -68,10 +72,15 @@ def _support(evaluation: Evaluation) -> str:
     held, unknown = (sum(rule.holds is state for rule in rules) for state in (True, None))
     gate = f"{held} of the {_count(len(rules), 'rule')} below hold"
     gate += f", {unknown} could not be measured" if unknown else ""
+    wrong = _told_wrong(evaluation)
+    return as_sentence(f"it told {wrong}; {gate}" if wrong else gate)
+
+
+def _told_wrong(evaluation: Evaluation) -> str:
     wrong = evaluation.answers.wrong if evaluation.answers else None
     if wrong is None or wrong.before is None or wrong.after is None:
-        return f"{gate[0].upper()}{gate[1:]}."
-    return f"It told a wrong fact in {percent(wrong.after)}, before in {percent(wrong.before)}; {gate}."
+        return ""
+    return f"a wrong one in {percent(wrong.after)}, before in {percent(wrong.before)}"
 
 
 def _why(evaluation: Evaluation) -> str:
