@@ -161,11 +161,13 @@ def preset_names() -> list[str]:
 
 
 def preset_layer(name: str) -> Layer:
-    """A shipped preset; raises ConfigError with the nearest name."""
+    """A shipped preset, over the one that it `extends`; raises ConfigError with the nearest name."""
     if name not in preset_names():
         raise ConfigError(f"preset {name!r} does not exist{nearest(name, preset_names())}; known: {preset_names()}")
-    text = (resources.files("lpm_kernel") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
-    return Layer(f"preset {name}", tomllib.loads(text))
+    tables = tomllib.loads((resources.files("lpm_kernel") / "presets" / f"{name}.toml").read_text(encoding="utf-8"))
+    base = preset_layer(extended).tables if (extended := tables.pop("extends", "")) else {}
+    merged = {table: {**base.get(table, {}), **tables.get(table, {})} for table in [*base, *tables]}
+    return Layer(f"preset {name}", merged)
 
 
 def toml_layer(path: Path) -> Layer:

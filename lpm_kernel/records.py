@@ -180,6 +180,9 @@ class ItemsAccount(Record):
     skipped: dict[str, int]
     """By reason."""
     prompts: int
+    """The owner's items among them."""
+    made: int = 0
+    """Prompts beside them: questions that no note answers."""
     held_out: int
     set_aside: dict[str, int]
     """By reason."""

@@ -18,7 +18,7 @@ from lpm_kernel.L2.sft_train import _training_items
 from lpm_kernel.owner.items import ItemConfig, read_items, same_question
 from lpm_kernel.owner.language import languages, script_of
 from lpm_kernel.owner.probes import general
-from lpm_kernel.owner.unanswerable import _lexicon, _names, _topics, unanswerable
+from lpm_kernel.owner.unanswerable import Side, _lexicon, _names, _topics, unanswerable
 from lpm_kernel.records import Probe, Prompt
 
 CONFIG = StageConfig(held_out_share=0.2, min_items=1, paraphrase_share=0.1)
@@ -55,6 +55,10 @@ def prepared(tmp_path: Path, items: Sequence[dict[str, Any]], bio: str = BIO, co
     made = {f"{name}_path": tmp_path / name for name in names}
     run(config, merged_path=tmp_path / "merged.json", bio_path=tmp_path / "bio.md", **made)
     return tmp_path
+
+
+def unknown(items: Sequence[Prompt], count: int = 24, seed: int = 42, side: Side = "asked") -> list[Prompt]:
+    return unanswerable(items, items, count, seed=seed, side=side)
 
 
 def probes_of(folder: Path) -> dict[str, list[Prompt]]:
@@ -114,7 +118,7 @@ def test_the_probes_are_the_same_for_a_seed_and_for_any_order_of_items(tmp_path:
 def test_without_an_evaluation_nothing_is_withheld(tmp_path: Path) -> None:
     folder = prepared(tmp_path, contested_owner(), config=StageConfig(held_out_share=0))
     assert (folder / "probes").read_text() == ""
-    assert len(list(read_jsonl(folder / "prompts", Prompt))) == 48
+    assert sum(bool(prompt.target) for prompt in read_jsonl(folder / "prompts", Prompt)) == 48
 
 
 # Unanswerable ---------------------------------------------------------------------------------------------------------
@@ -125,7 +129,7 @@ def test_what_an_unanswerable_question_asks_about_stands_in_no_note(language: st
     items = read(tmp_path / "merged.json", rows(language))
     held = "\n".join(text for item in items for text in (item.user, item.target)).casefold()
     words = {word.casefold() for word in (*_lexicon(language), *(n for names in _names().values() for n in names))}
-    made = unanswerable(items, 24, 42)
+    made = unknown(items)
     assert len(made) >= 2
     assert len({same_question(prompt) for prompt in made} | {same_question(item) for item in items}) == len(made) + len(
         items
@@ -140,23 +144,21 @@ def test_what_an_unanswerable_question_asks_about_stands_in_no_note(language: st
     ("language", "question"),
     [
         ("en", "Tell me about my scooter."),
-        ("de", "Wo wohnt meine Tante?"),
+        ("de", "Wo wohnt meine Cousine?"),
         ("fr", "Comment s'appelle ma marraine ?"),
         ("es", "¿Cuál es mi película favorita?"),
         ("zh", "我姐姐住在哪里？"),
         ("ja", "私のハムスターについて教えて。"),
-        ("ko", "제 토끼 이름이 뭐예요?"),
+        ("ko", "제 햄스터 이름이 뭐예요?"),
     ],
 )
 def test_the_questions_read_as_the_owner_would_ask(language: str, question: str, tmp_path: Path) -> None:
-    asked = {
-        prompt.user for seed in range(12) for prompt in unanswerable(read(tmp_path / "m", rows(language)), 24, seed)
-    }
+    asked = {prompt.user for seed in range(12) for prompt in unknown(read(tmp_path / "m", rows(language)), seed=seed)}
     assert question in asked
 
 
 def test_a_number_that_only_counts_the_questions_is_no_topic(tmp_path: Path) -> None:
-    made = unanswerable(read(tmp_path / "merged.json", owner_items()), 24, 42)
+    made = unknown(read(tmp_path / "merged.json", owner_items()))
     assert {number for prompt in made for number in regex.findall(r"\d+", prompt.user)} <= set("0123")
 
 
@@ -167,32 +169,34 @@ def test_a_date_gives_way_to_one_that_no_note_holds(tmp_path: Path) -> None:
         for n, day in enumerate(days)
         for ask in ("What did I do on {}?", "Where was I on {}?")
     ]
-    made = unanswerable(read(tmp_path / "merged.json", items), 24, 42)
+    made = unknown(read(tmp_path / "merged.json", items))
     assert len(made) == 24
     assert not any(day in prompt.user for prompt in made for day in days)
 
 
 def test_a_question_that_two_notes_ask_is_no_paraphrase(tmp_path: Path) -> None:
-    asks = ("What is new?", "What is best?", "How so?", "Tell me about {}.")
+    asks = ("What is new?", "What is best?", "How so?", "Tell me of {}.")
     items = [
-        {"user": ask.format(town) + "?" * at, "assistant": f"It is {town}, part {n}.", "doc_id": town}
-        for at, town in enumerate(TOWNS)
+        {"user": f"{ask.format(town)} {at // 2} {'?' * at}", "assistant": f"It is {town} {at}, part {n}.", "doc_id": at}
+        for at, town in enumerate(TOWNS * 3)
         for n, ask in enumerate(asks)
     ]
     config = CONFIG.model_copy(update={"paraphrase_share": 0.9})
+    alone = [item | {"user": f"{item['user']} {item['doc_id']}"} for item in items]
+    assert "paraphrase" in probes_of(prepared(tmp_path, alone, config=config))
     assert "paraphrase" not in probes_of(prepared(tmp_path, items, config=config))
 
 
 def test_a_lower_case_owner_is_asked_in_lower_case(tmp_path: Path) -> None:
     small = [{**row, "user": row["user"].lower()} for row in rows("de")]
-    made = unanswerable(read(tmp_path / "merged.json", small), 24, 42)
+    made = unknown(read(tmp_path / "merged.json", small))
     assert len(made) >= 8
     assert all(prompt.user == prompt.user.lower() for prompt in made)
 
 
 def test_no_more_are_made_than_asked_for_and_many_notes_are_no_matter(tmp_path: Path) -> None:
     many = [{**row, "doc_id": f"{row['doc_id']} {n}"} for n in range(300) for row in rows("en")]
-    assert len(unanswerable(read(tmp_path / "merged.json", many), 5, 42)) == 5
+    assert len(unknown(read(tmp_path / "merged.json", many), 5)) == 5
 
 
 @pytest.mark.parametrize("language", _topics())
@@ -205,6 +209,32 @@ def test_a_word_stands_on_one_line_of_its_language(language: str) -> None:
 def test_invented_names_are_in_their_script() -> None:
     assert _names().keys() == {language.script for language in languages().values()}
     assert all(script_of(name) == script for script, names in _names().items() for name in names)
+
+
+@pytest.mark.parametrize("language", ["en", "de", "zh", "ja"])
+def test_pairs_are_made_of_other_topics_than_the_evaluations(language: str, tmp_path: Path) -> None:
+    items = read(tmp_path / "merged.json", rows(language))
+    held = "\n".join(text for item in items for text in (item.user, item.target)).casefold()
+
+    def topics(side: Side) -> set[str]:
+        asked = " ".join(prompt.user.casefold() for prompt in unknown(items, side=side))
+        return {word for word in _lexicon(language) if word in asked and word not in held}
+
+    assert topics("asked")
+    assert topics("paired")
+    assert not topics("asked") & topics("paired")
+
+
+def test_prompts_that_no_note_answers_rest_on_no_held_out_question(tmp_path: Path) -> None:
+    folder = prepared(tmp_path, contested_owner())
+    account = json.loads((folder / "account").read_text())
+    prompts = list(read_jsonl(folder / "prompts", Prompt))
+    made = [prompt for prompt in prompts if not prompt.target]
+    assert 0 < len(made) == account["made"] == len(prompts) - account["prompts"]
+    assert {prompt.row for prompt in made} <= {prompt.row for prompt in prompts if prompt.target}
+    assert not {same_question(prompt) for prompt in made} & {
+        same_question(p) for p in probes_of(folder)["unanswerable"]
+    }
 
 
 # General --------------------------------------------------------------------------------------------------------------

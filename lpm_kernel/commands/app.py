@@ -16,6 +16,7 @@ from lpm_kernel.commands.bio import bio_app
 from lpm_kernel.commands.blind import blind
 from lpm_kernel.commands.clean import clean
 from lpm_kernel.commands.init import init
+from lpm_kernel.commands.judge import judge_app
 from lpm_kernel.commands.pairs import pairs_app
 from lpm_kernel.commands.pipeline import pipeline
 from lpm_kernel.commands.run import run_app
@@ -37,6 +38,7 @@ for command in (init, look.steps, look.status, look.path, look.doctor, use, blin
     app.command(cls=Command)(command)
 app.command(cls=ChainCommand)(compare)
 app.add_typer(bio_app, name="bio")
+app.add_typer(judge_app, name="judge")
 app.add_typer(pairs_app, name="pairs")
 
 

@@ -6,6 +6,7 @@ import typer
 
 from lpm_kernel.commands.base import JsonOption, PresetOption, SetOption, WorkspaceOption
 from lpm_kernel.commands.decide import deciding
+from lpm_kernel.errors import UsageError
 from lpm_kernel.progress import say
 
 
@@ -19,8 +20,22 @@ def _step_option(flag: str, text: str) -> object:
     return typer.Option(flag, metavar="<step>", help=text, show_default=False, autocompletion=_step_names)
 
 
+def _demo_languages() -> list[str]:
+    from lpm_kernel.demo.owner import languages
+
+    return languages()
+
+
+def _language_option() -> object:
+    text = "The demo's owner in another language: de, zh, ja ... ; a wrong one is told all."
+    return typer.Option(
+        "--demo-language", metavar="<code>", help=text, show_default=False, autocompletion=_demo_languages
+    )
+
+
 def pipeline(
     demo: Annotated[bool, typer.Option("--demo", help="The embedded demo: a fictional owner, a tiny model.")] = False,
+    demo_language: Annotated[str, _language_option()] = "",
     start: Annotated[str, _step_option("--from", "Run this step and all after it, made or not.")] = "",
     until: Annotated[str, _step_option("--until", "Stop after this step.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run and why; run nothing.")] = False,
@@ -31,14 +46,17 @@ def pipeline(
 ) -> None:
     """Run the chain to its verdict; skip what is made."""
     from lpm_kernel.commands import tables
+    from lpm_kernel.demo.gift import preset_of
     from lpm_kernel.pipeline import STEPS
     from lpm_kernel.runner.run import run_chain
     from lpm_kernel.runner.settings import demo_workspace, fill_with_demo, is_demo, open_workspace, resolve_all
 
-    place = demo_workspace(workspace) if demo else open_workspace(workspace)
+    if demo_language and not demo:
+        raise UsageError(f"--demo-language {demo_language} is for the demo alone; add --demo")
+    place, language = demo_workspace(workspace, demo_language) if demo else (open_workspace(workspace), "")
     if demo and not dry_run:
-        fill_with_demo(place)
-    configs = resolve_all(place, preset=preset or ("demo" if demo else ""), assignments=settings or ())
+        fill_with_demo(place, language)
+    configs = resolve_all(place, preset=preset or (preset_of(language) if demo else ""), assignments=settings or ())
     last = until or STEPS[-1].name
     if is_demo(place) and not demo:
         say(f"{place.root} holds the demo; to go to your own data: lpm init, which sets the demo aside")

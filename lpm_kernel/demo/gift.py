@@ -1,7 +1,8 @@
 """What the demo gives a workspace, and taking it away again: its own files, byte for byte, and what its runs made.
 
-`demo.json` at the workspace's root holds {"files": {relative name: SHA-256}} of what the demo gave; an artifact that
-a run made of nothing else says so in its manifest. Whatever fits neither is the owner's and stays.
+`demo.json` at the workspace's root holds {"language": code, "files": {relative name: SHA-256}} of what the
+demo gave; an artifact that a run made of nothing else says so in its manifest. Whatever fits neither is the owner's and
+stays.
 """
 
 import json
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lpm_kernel.demo.owner import ENGLISH, languages
 from lpm_kernel.demo.write import write_demo
 from lpm_kernel.errors import LpmError
 from lpm_kernel.files import file_sha256, make_folder, read_object, remove, write_atomically
@@ -23,12 +25,33 @@ from lpm_kernel.workspace.publish import building, set_aside
 from lpm_kernel.workspace.publish import give as put
 
 GIFT = "demo.json"
-BELOW = "demo"
-"""The workspace of the demo inside an owner's."""
 RECORD_FILES = ("config.json", "log.txt", "status.json")
 """Of a run, what tells whose it is last: by it a killed removal is gone on with."""
 WORK_FILES = ("journal.sqlite*", "*.log", "checkpoint-*")
-SETTINGS = '# The settings of the demo. `lpm clean` takes the demo away.\npreset = "demo"'
+SETTINGS = '# The settings of the demo. `lpm clean` takes the demo away.\npreset = "{preset}"'
+
+
+def preset_of(language: str) -> str:
+    """The demo's settings in that language; its own workspace inside another's has the same name."""
+    return "demo" if language == ENGLISH else f"demo-{language}"
+
+
+def belows(workspace: Workspace) -> list[Workspace]:
+    """The demos' workspaces inside this one, a language each; they need not be there."""
+    return [below(workspace, language) for language in languages()]
+
+
+def below(workspace: Workspace, language: str) -> Workspace:
+    """The workspace of the demo in that language inside this one."""
+    return Workspace(workspace.root / preset_of(language))
+
+
+def language_of(workspace: Workspace) -> str:
+    """Of the demo that recorded itself here; empty where none did."""
+    if not (workspace.root / GIFT).is_file():
+        return ""
+    language = _object(workspace.root / GIFT).get("language")
+    return language if language in languages() else ENGLISH
 
 
 def is_complete(workspace: Workspace) -> bool:
@@ -52,12 +75,12 @@ def holds_an_owner(workspace: Workspace) -> bool:
     return not all(manifest and manifest.demo for manifest in manifests)
 
 
-def begin(workspace: Workspace) -> None:
+def begin(workspace: Workspace, language: str = ENGLISH) -> None:
     """An empty record, so that what comes next is known to be the demo's; and the settings, where there are none."""
     if not (workspace.root / GIFT).exists():
-        write_atomically(workspace.root / GIFT, json.dumps({"files": {}}))
+        _record(workspace, language, {})
     if not workspace.settings_path.exists():
-        write_atomically(workspace.settings_path, SETTINGS)
+        write_atomically(workspace.settings_path, SETTINGS.format(preset=preset_of(language)))
 
 
 def give(workspace: Workspace, config: ItemConfig, seed: int) -> None:
@@ -65,14 +88,15 @@ def give(workspace: Workspace, config: ItemConfig, seed: int) -> None:
     places = _places(workspace)
     workspace.refuse_link(workspace.base_models_path)
     with building(places) as drafts:
-        write_demo(**drafts, config=config, seed=seed)
+        language = language_of(workspace)
+        write_demo(**drafts, language=language, config=config, seed=seed)
         new = {role: draft for role, draft in drafts.items() if not places[role].exists()}
         given = {
             str((places[role] / name if name else places[role]).relative_to(workspace.root)): file_sha256(file)
             for role, draft in new.items()
             for name, file in files_of(draft).items()
         }
-        write_atomically(workspace.root / GIFT, json.dumps({"files": _given(workspace) | given}, indent=2))
+        _record(workspace, language, _given(workspace) | given)
         put(new, places)
 
 
@@ -112,18 +136,18 @@ def move_away(workspace: Workspace) -> Path | None:
     """
     if not (workspace.root / GIFT).is_file():
         return None
-    below = Workspace(workspace.root / BELOW)
-    finished = (below.root / GIFT).exists() or below.identity != workspace.identity
-    if below.root.is_symlink() or (below.root.exists() and finished):
-        say(f"what was in {below.root} is kept as {set_aside(below.root)}")
-    below.be(workspace.identity)
+    place = below(workspace, language_of(workspace))
+    finished = (place.root / GIFT).exists() or place.identity != workspace.identity
+    if place.root.is_symlink() or (place.root.exists() and finished):
+        say(f"what was in {place.root} is kept as {set_aside(place.root)}")
+    place.be(workspace.identity)
     moved = [*belongings(workspace), *_words_on_it(workspace), workspace.root / GIFT]
     for path in moved:
-        target = below.root / path.relative_to(workspace.root)
+        target = place.root / path.relative_to(workspace.root)
         make_folder(target.parent)
         path.rename(target)
     _prune_after(workspace, moved)
-    return below.root
+    return place.root
 
 
 def belongings(workspace: Workspace) -> list[Path]:
@@ -159,6 +183,10 @@ def _given(workspace: Workspace) -> dict[str, str]:
     return {str(name): str(sha256) for name, sha256 in files.items()} if isinstance(files, dict) else {}
 
 
+def _record(workspace: Workspace, language: str, files: dict[str, str]) -> None:
+    write_atomically(workspace.root / GIFT, json.dumps({"language": language, "files": files}, indent=2))
+
+
 def _object(path: Path) -> dict[str, Any]:
     """What is absent or damaged says nothing, so that nothing is taken for the demo's because of it."""
     try:
@@ -176,9 +204,13 @@ def _unchanged_gifts(workspace: Workspace) -> list[Path]:
     files = [workspace.root / name for name in given if not Path(name).is_absolute()]
     found = [file for file in files if file.is_file() and _fits(workspace, file, given)]
     settings = workspace.settings_path
-    if settings.is_file() and settings.read_text(encoding="utf-8", errors="replace").strip() == SETTINGS:
+    if settings.is_file() and settings.read_text(encoding="utf-8", errors="replace").strip() in _settings():
         found.append(settings)
     return found
+
+
+def _settings() -> set[str]:
+    return {SETTINGS.format(preset=preset_of(language)) for language in languages()}
 
 
 def _made_by_demo(workspace: Workspace) -> Iterator[Path]:

@@ -39,6 +39,9 @@ class ProbeConfig(Config):
         0.05, ge=0, lt=1, description="Share of the prompts kept for the evaluation as other wordings, one of a note."
     )
     unanswerable: int = Field(24, ge=0, le=1000, description="Most questions that no note answers.")
+    unanswerable_share: float = Field(
+        0.25, ge=0, le=1, description="As many questions that no note answers, as a share of the prompts, for pairs."
+    )
     general: int = Field(8, ge=0, le=1000, description="Most instructions that have nothing to do with the owner.")
 
 
@@ -51,7 +54,7 @@ class General(Record):
 
 
 def withheld(
-    prompts: Sequence[Prompt], contested: Collection[str], config: ProbeConfig, seed: int
+    prompts: Sequence[Prompt], items: Iterable[Prompt], contested: Collection[str], config: ProbeConfig, seed: int
 ) -> dict[str, Withheld]:
     """The questions, by `same_question` as `contested` is, that are asked in the evaluation and seen by no training.
 
@@ -62,7 +65,7 @@ def withheld(
     for prompt in prompts:
         if prompt.variant in QUESTIONS:
             wordings[notes_of(prompt)[0]].add(same_question(prompt))
-    askers = Counter(key for known in wordings.values() for key in known)
+    askers = Counter(key for key, _ in {(same_question(item), notes_of(item)[0]) for item in items})
 
     def first(keys: Iterable[str], count: int) -> list[str]:
         return sorted(keys, key=lambda key: key_of("withheld", seed, key))[:count]
@@ -85,7 +88,8 @@ def withheld(
 
 def made(items: Sequence[Prompt], config: ProbeConfig, rendering: ItemConfig, seed: int) -> list[Probe]:
     """Unanswerable questions, and instructions in the owner's language, or in English where there are none in it."""
-    probes = [Probe(kind="unanswerable", prompt=prompt) for prompt in unanswerable(items, config.unanswerable, seed)]
+    unknown = unanswerable(items, items, config.unanswerable, seed=seed, side="asked")
+    probes = [Probe(kind="unanswerable", prompt=prompt) for prompt in unknown]
     instructions = general().get(language_of(item.target for item in items), general()[DEFAULT_LANGUAGE]).instructions
     return probes + [_instruction(text, rendering) for text in instructions[: config.general]]
 

@@ -5,7 +5,8 @@ A *topic* of a note is what at least half of the wordings of its questions name.
 2. a number, for the next that nothing of the owner's holds (2019, 2018);
 3. where neither is there, in any language: an invented name of its script, in a frame that several notes' questions
    share ("Tell me about my ...", "... 어디에 있나요?").
-What is put in stands nowhere in the owner's items, so no note can hold the answer.
+What is put in stands nowhere in the owner's items, so no note can hold the answer. By its hash it belongs to one of two
+sides: what pairs are made of is not what the evaluation asks about.
 """
 
 import tomllib
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import zip_longest
+from typing import Literal
 
 import regex
 
@@ -68,12 +70,16 @@ class Slot:
 
 Exchange = Callable[[Slot], Iterable[str]]
 """A topic -> what may take its place, the best first."""
+Side = Literal["asked", "paired"]
+"""For the evaluation, or for pairs."""
 Find = Callable[[str], Iterable[regex.Match[str]]]
 
 
-def unanswerable(items: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
-    """At most so many questions, as the owner's model is asked others; fewer where the owner's own give no more."""
-    owner = _Owner(items, seed)
+def unanswerable(
+    questions: Sequence[Prompt], items: Sequence[Prompt], count: int, *, seed: int, side: Side
+) -> list[Prompt]:
+    """At most so many, made of these questions of the owner's; fewer where they give no more. No item answers one."""
+    owner = _Owner(questions, items, seed, side)
     known = [*owner.exchanged(owner.named(), owner.siblings), *owner.exchanged(owner.numbered(), owner.near)]
     made = {same_question(prompt): prompt for prompt in known}
     if len(made) < FEW:
@@ -84,14 +90,14 @@ def unanswerable(items: Sequence[Prompt], count: int, seed: int) -> list[Prompt]
 class _Owner:
     """What the owner asks, by note, and what nothing of the owner's says."""
 
-    def __init__(self, items: Sequence[Prompt], seed: int) -> None:
-        self._seed = seed
+    def __init__(self, questions: Sequence[Prompt], items: Sequence[Prompt], seed: int, side: Side) -> None:
+        self._seed, self._side = seed, side
         self._text = "\n".join(text for item in items for text in (item.user, item.target)).casefold()
         self._numbers = {int(found) for found in regex.findall(r"\p{Nd}{1,9}", self._text)}
         language = language_of(item.target for item in items)
         self._lexicon = _lexicon(language)
         self._word = _pattern(language)
-        asking = [item for item in items if item.variant in QUESTIONS]
+        asking = [item for item in questions if item.variant in QUESTIONS]
         notes = sorted({notes_of(item)[0] for item in asking}, key=lambda note: key_of("unanswerable", seed, note))
         self._wordings: dict[str, dict[str, Prompt]] = {note: {} for note in notes[:MOST_NOTES]}
         for item in asking:
@@ -157,8 +163,12 @@ class _Owner:
 
     def _unheld(self, slot: Slot, words: Iterable[str]) -> list[str]:
         """Those that the owner's items do not hold, in an order of the question's own."""
-        unheld = [word for word in words if word.casefold() not in self._text]
+        unheld = [word for word in words if word.casefold() not in self._text and self._is_ours(word)]
         return sorted(unheld, key=lambda word: key_of(self._seed, slot.frame, word))
+
+    def _is_ours(self, topic: str | int) -> bool:
+        """Whether our side may put it in."""
+        return (int(key_of("side", topic)[:4], 16) % 2 == 0) == (self._side == "asked")
 
     def near(self, slot: Slot) -> Iterator[str]:
         """The nearest numbers that the owner's items do not hold, written as it is; of a day, another day."""
@@ -166,7 +176,7 @@ class _Owner:
         allowed = YEARS if number in YEARS else DAYS if number in range(1, 32) else range(10**9)
         for distance in range(1, NEAR):
             for other in (number - distance, number + distance):
-                if other in allowed and other not in self._numbers:
+                if other in allowed and other not in self._numbers and self._is_ours(other):
                     yield _written_like(slot.topic, other)
 
     def exchanged(self, slots: Iterable[Slot], exchange: Exchange) -> Iterator[Prompt]:

@@ -7,6 +7,7 @@ from typing import Any
 import tomlkit
 
 from lpm_kernel.demo import gift
+from lpm_kernel.demo.owner import ENGLISH, languages
 from lpm_kernel.errors import MissingInputError, UsageError
 from lpm_kernel.progress import say
 from lpm_kernel.runner.settings import edited, resolve_all, vouch
@@ -63,7 +64,9 @@ def _tell_of_the_demo(workspace: Workspace, below: Path, sources: Mapping[str, P
     """Where it is, and what stays of what a step would start from: pairs of the demo are not to train an owner's."""
     found = {name: path for name in USABLE if (path := workspace.find(name))}
     whole = "" if found else ", whole"
-    say(f"the demo is in {below} now{whole}: lpm pipeline --demo goes on there, lpm clean takes it away")
+    language = gift.language_of(Workspace(below))
+    again = "--demo" if language == ENGLISH else f"--demo --demo-language {language}"
+    say(f"the demo is in {below} now{whole}: lpm pipeline {again} goes on there, lpm clean takes it away")
     for path in (path for name, path in found.items() if name not in sources):
         say(f"{path} is not the demo's to the byte: it stays here, and counts as yours; take it away unless it is")
 
@@ -72,9 +75,9 @@ def _write_settings(workspace: Workspace, settings: Mapping[str, str]) -> None:
     """Into the owner's file, which keeps its other settings and its comments; the demo's preset goes."""
     path = workspace.settings_path
     with edited(path) as document:
-        if document.get("preset") == "demo":
+        if (preset := document.get("preset")) in [gift.preset_of(language) for language in languages()]:
             del document["preset"]
-            say(f"{path}: the preset demo is taken out")
+            say(f"{path}: the preset {preset} is taken out")
         if settings:
             common: Any = document.setdefault("common", tomlkit.table())
             common.update(settings)

@@ -24,6 +24,7 @@ from lpm_kernel.config import (
     variables_layer,
 )
 from lpm_kernel.demo import gift
+from lpm_kernel.demo.owner import ENGLISH, languages, load_owner
 from lpm_kernel.errors import ConfigError, DataError, MissingInputError, OutputError, UsageError
 from lpm_kernel.files import expanded, file_sha256, read_object, write_atomically
 from lpm_kernel.L2.dpo import utils
@@ -65,37 +66,55 @@ def _root(given: str) -> Path:
     return CHECKOUT / expanded(in_file) if in_file else default_root()
 
 
-def demo_workspace(given: str = "") -> Workspace:
-    """The same for the demo, which never mixes with an owner's files: where there are some, it is `demo/` below.
+def demo_workspace(given: str = "", language: str = "") -> tuple[Workspace, str]:
+    """The same for the demo, and its language; without a given one, that of the demo which is there, else English.
 
-    Raises UsageError when there are some in `demo/` too.
+    A demo never mixes with an owner's files nor with a demo in another language: where there are some, it has a
+    workspace of its own below. Raises UsageError when there are some of yours too, or for an unknown language.
     """
     workspace = open_workspace(given)
-    if _takes_the_demo(workspace):
-        return workspace
-    below = Workspace(workspace.root / gift.BELOW)
-    if not _takes_the_demo(below):
-        raise UsageError(f"{workspace.root} and {below.root} hold files of yours; give the demo another --workspace")
-    say(f"{workspace.root} holds files of yours; the demo goes to {below.root}")
-    return below
+    theirs = _demo_language(workspace)
+    if not _is_for_demos(workspace):
+        inside, why = gift.below(workspace, language or ENGLISH), "files of yours"
+    elif language and theirs and language != theirs:
+        inside, why = gift.below(workspace, language), f"the demo in {theirs!r}, which stays as it is"
+    else:
+        language = language or theirs or ENGLISH
+        load_owner(language)
+        return workspace, language
+    load_owner(language or ENGLISH)
+    if not _is_for_demos(inside) or _demo_language(inside) not in ("", language or ENGLISH):
+        raise UsageError(f"{workspace.root} and {inside.root} hold files of yours; give the demo another --workspace")
+    say(f"{workspace.root} holds {why}; the demo goes to {inside.root}: look at it with --workspace {inside.root}")
+    return inside, language or ENGLISH
 
 
-def _takes_the_demo(workspace: Workspace) -> bool:
+def _is_for_demos(workspace: Workspace) -> bool:
     return (is_demo(workspace) or not workspace.settings_path.exists()) and not gift.holds_an_owner(workspace)
 
 
 def is_demo(workspace: Workspace) -> bool:
     """Whether the workspace holds the demo's owner."""
-    return toml_layer(workspace.settings_path).preset == "demo"
+    return toml_layer(workspace.settings_path).preset in _demo_presets()
 
 
-def fill_with_demo(workspace: Workspace) -> None:
+def _demo_language(workspace: Workspace) -> str:
+    """Of the demo that is there, or that the settings ask for; empty without any."""
+    return gift.language_of(workspace) or _demo_presets().get(toml_layer(workspace.settings_path).preset, "")
+
+
+def _demo_presets() -> dict[str, str]:
+    """Preset -> language."""
+    return {gift.preset_of(language): language for language in languages()}
+
+
+def fill_with_demo(workspace: Workspace, language: str = ENGLISH) -> None:
     """Write what is missing of the demo's owner, data, base model and settings."""
     if gift.is_complete(workspace):
         return
     with lock(workspace):
-        gift.begin(workspace)
-        config = resolve_all(workspace, preset="demo")["prepare"]
+        gift.begin(workspace, language)
+        config = resolve_all(workspace, preset=gift.preset_of(language))["prepare"]
         assert isinstance(config, PrepareConfig)
         say("writing the demo's owner, notes and untrained base model")
         gift.give(workspace, config, seed=config.seed)
