@@ -58,7 +58,7 @@ def decide(measures: Measures, config: GateConfig) -> Evaluation:
         _unanswerable(measures, config),
         _general(measures),
         _export(measures, config),
-        *([_owner(measures.owner)] if measures.owner else []),
+        _owner(measures.owner),
     )
     against = [rule for rule in rules if _stands_against(rule)]
     unknown = any(rule.holds is None or rule.name in WITHOUT_A_VERDICT for rule in against)
@@ -103,8 +103,10 @@ def _measurable(measures: Measures, config: GateConfig) -> Rule:
     return _rule("measurable", False, known, needed, f"{told}, where at least {needed} are needed, and {blind}")
 
 
-def _owner(votes: OwnersPreference) -> Rule:
-    """What the owner prefers, blind, no judge may overrule."""
+def _owner(votes: OwnersPreference | None) -> Rule:
+    """What the owner prefers, blind, no judge overrules."""
+    if votes is None:
+        return _rule("owner", None, None, None, "the owner gave no blind vote on these answers (lpm blind --models)")
     prefers_old = votes.before > votes.after and votes.is_sure
     told = (
         f"of the owner's blind votes {votes.after} prefer the new model, {votes.before} the old one, {votes.ties} tie"
