@@ -1,6 +1,7 @@
 """The blind test: nothing of the judge is told before a vote, no vote is lost, and the agreement is counted right."""
 
 import asyncio
+import dataclasses
 import random
 import re
 import time
@@ -17,6 +18,7 @@ from scripted_server import ScriptedServer
 from terminal import lpm_on_a_terminal
 from words import BETTER, WORSE, evidence, judged_workspace, make_pairs, prompt, told_json, twelve
 
+from lpm_kernel.commands.word import show_question
 from lpm_kernel.errors import DataError, MissingInputError, UsageError
 from lpm_kernel.files import append_jsonl, file_sha256, read_jsonl, write_json
 from lpm_kernel.journal import open_journal
@@ -168,6 +170,18 @@ def test_the_screen_shows_neither_model_nor_verdict_before_the_votes(tmp_path: P
     assert "SECRET" not in screen.shown
     for hint in ("agree", "kappa", "chosen", "rejected", "prefer"):
         assert hint not in screen.shown.lower()
+
+
+def test_what_is_shown_is_the_same_whatever_the_judge_said(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = prompt(1)
+    (question,) = blind_questions({asked.id: asked}, [evidence(asked)], seed=1)
+    told_all = set()
+    rulings: list[tuple[Outcome, float, bool]] = [("first", 0.1, True), ("second", 0.9, True), ("tie", 0.5, False)]
+    for judge, doubt, trains in rulings:
+        show_question(dataclasses.replace(question, judge=judge, doubt=doubt, trains=trains), 1, 2)
+        told_all.add(capsys.readouterr().out)
+    assert len(told_all) == 1
+    assert question.first in told_all.pop()
 
 
 def test_stopped_it_goes_on_where_it_was_and_a_vote_can_be_taken_back(tmp_path: Path) -> None:
