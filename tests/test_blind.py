@@ -22,6 +22,7 @@ from lpm_kernel.commands.word import show_question
 from lpm_kernel.errors import DataError, MissingInputError, UsageError
 from lpm_kernel.files import append_jsonl, file_sha256, read_jsonl, write_json
 from lpm_kernel.journal import open_journal
+from lpm_kernel.judges.choices import CONFIDENCE
 from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.proof.blind import (
     BlindConfig,
@@ -328,7 +329,7 @@ def test_a_judge_that_the_votes_contradict_does_not_train_unless_told(workspace:
     assert account.owner.agreement.believed is False
     assert (told_all.pairs, told_all.owner.gold) == (pairs, pairs - 1)
     confidences = [pair.confidence for pair in read_pairs(workspace.place("dpo_direct.json"))]
-    assert (confidences.count(0.98), min(confidences) < 0.98) == (pairs - 1, True)
+    assert (confidences.count(CONFIDENCE), min(confidences) < CONFIDENCE) == (pairs - 1, True)
 
 
 def test_ties_alone_leave_no_pair_and_the_message_has_the_figures_and_the_next_moves(workspace: Workspace) -> None:

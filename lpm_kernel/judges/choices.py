@@ -16,9 +16,9 @@ from lpm_kernel.files import read_survivors
 from lpm_kernel.progress import say
 from lpm_kernel.records import Answer, Evidence, ModelVote, PairChoice, Ruling, Vote, Word
 
-CONFIDENCE = 0.98
-"""Of a pair by the owner's word. The owner is who the model is to please, so nothing but a slip of the key stands
-against it: one in fifty is allowed for, which also keeps the loss from pulling for ever on a single pair."""
+CONFIDENCE = 0.999
+"""Of a pair by the owner's word. The owner is who the model is to please, so no truth stands beyond it, and no judge is
+surer; less than 1, so that the loss is least at a finite margin (log-odds of 6.9) and not endlessly far on one pair."""
 OWN = "owner"
 """Finish reason of an answer that the owner wrote."""
 NOT_ASKED = "the question is no longer asked"
