@@ -147,6 +147,7 @@ STEPS: tuple[Step, ...] = (
             "examination_path": "examination",
         },
         makes={"evaluation_path": "evaluation.json", "report_path": "report.html"},
+        heeds={"model_votes_path": "model_votes"},
         uses={
             "verdicts_path": "verdicts",
             "prompts_path": "prompts",

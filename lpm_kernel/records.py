@@ -110,6 +110,13 @@ class Vote(Record):
     """UTC, ISO 8601."""
 
 
+class ModelVote(Vote):
+    """A line of model_votes.jsonl, the owner's: the same of the answers of two models."""
+
+    models: tuple[str, str]
+    """Who gave the first and the second: SHA-256 of the GGUF."""
+
+
 class PairChoice(Record):
     """A line of choices.jsonl, the owner's: what is decided about one prompt's pair."""
 

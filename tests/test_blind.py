@@ -1,5 +1,7 @@
 """The blind test: nothing of the judge is told before a vote, no vote is lost, and the agreement is counted right."""
 
+import asyncio
+import dataclasses
 import random
 import re
 import time
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Lpm
+from evaluated import evaluated
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -15,12 +18,28 @@ from scripted_server import ScriptedServer
 from terminal import lpm_on_a_terminal
 from words import BETTER, WORSE, evidence, judged_workspace, make_pairs, prompt, told_json, twelve
 
-from lpm_kernel.errors import DataError, UsageError
-from lpm_kernel.files import append_jsonl, read_jsonl
+from lpm_kernel.commands.word import show_question
+from lpm_kernel.errors import DataError, MissingInputError, UsageError
+from lpm_kernel.files import append_jsonl, file_sha256, read_jsonl, write_json
+from lpm_kernel.journal import open_journal
+from lpm_kernel.judges.choices import CONFIDENCE
 from lpm_kernel.L2.dpo.utils import read_pairs
-from lpm_kernel.proof.blind import BlindConfig, agreement, blind_questions, exact_bounds, told
-from lpm_kernel.records import Outcome, Prompt, Vote
+from lpm_kernel.proof.blind import (
+    BlindConfig,
+    agreement,
+    blind_questions,
+    exact_bounds,
+    preference,
+    preference_of,
+    told,
+    told_preference,
+)
+from lpm_kernel.proof.evaluation import Model, Models, OwnersPreference
+from lpm_kernel.records import Answer, ModelVote, Outcome, Prompt, Vote
 from lpm_kernel.runner.word import OwnersWord
+from lpm_kernel.serving import sampling
+from lpm_kernel.serving.sampling import SamplingConfig
+from lpm_kernel.workspace.manifest import Manifest, manifest_path
 from lpm_kernel.workspace.places import Workspace
 
 Table = list[tuple[Outcome, Outcome]]
@@ -154,6 +173,18 @@ def test_the_screen_shows_neither_model_nor_verdict_before_the_votes(tmp_path: P
         assert hint not in screen.shown.lower()
 
 
+def test_what_is_shown_is_the_same_whatever_the_judge_said(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = prompt(1)
+    (question,) = blind_questions({asked.id: asked}, [evidence(asked)], seed=1)
+    told_all = set()
+    rulings: list[tuple[Outcome, float, bool]] = [("first", 0.1, True), ("second", 0.9, True), ("tie", 0.5, False)]
+    for judge, doubt, trains in rulings:
+        show_question(dataclasses.replace(question, judge=judge, doubt=doubt, trains=trains), 1, 2)
+        told_all.add(capsys.readouterr().out)
+    assert len(told_all) == 1
+    assert question.first in told_all.pop()
+
+
 def test_stopped_it_goes_on_where_it_was_and_a_vote_can_be_taken_back(tmp_path: Path) -> None:
     workspace = twelve(tmp_path)
     with lpm_on_a_terminal("blind", "--workspace", workspace.root) as screen:
@@ -182,7 +213,7 @@ def test_stopped_it_goes_on_where_it_was_and_a_vote_can_be_taken_back(tmp_path: 
 def test_kill_9_at_any_moment_loses_at_most_the_vote_under_way(tmp_path: Path) -> None:
     workspace, draw = twelve(tmp_path), random.Random(9)
     kept = 0
-    while kept < 6:
+    while kept < 5:
         with lpm_on_a_terminal("blind", "--workspace", workspace.root) as screen:
             screen.wait_for(f"{len(votes_of(workspace)) + 1} of 12")
             told_before = kept
@@ -298,7 +329,7 @@ def test_a_judge_that_the_votes_contradict_does_not_train_unless_told(workspace:
     assert account.owner.agreement.believed is False
     assert (told_all.pairs, told_all.owner.gold) == (pairs, pairs - 1)
     confidences = [pair.confidence for pair in read_pairs(workspace.place("dpo_direct.json"))]
-    assert (confidences.count(0.98), min(confidences) < 0.98) == (pairs - 1, True)
+    assert (confidences.count(CONFIDENCE), min(confidences) < CONFIDENCE) == (pairs - 1, True)
 
 
 def test_ties_alone_leave_no_pair_and_the_message_has_the_figures_and_the_next_moves(workspace: Workspace) -> None:
@@ -311,3 +342,89 @@ def test_ties_alone_leave_no_pair_and_the_message_has_the_figures_and_the_next_m
             DataError, match=r"no pair is left.*agree on 0 of 1.*kappa 0\.00.*--judge-model.*--accept-judge-pairs"
         ):
             make_pairs(workspace, server)
+
+
+# Two models -------------------------------------------------------------------------------------------------------
+
+OLD, NEW = "0" * 64, "1" * 64
+
+
+def evaluated_workspace(root: Path) -> Workspace:
+    """Twelve held-out questions that two models answered, and their evaluation, as `evaluate` leaves them."""
+    workspace = twelve(root)
+    asked = [prompt(number) for number in range(12)]
+    workspace.place("prompts").rename(workspace.place("held_out"))
+    models = Models(
+        before=Model(name="a", file="SECRET-A", sha256=OLD), after=Model(name="b", file="SECRET-B", sha256=NEW)
+    )
+    path = workspace.place("evaluation.json")
+    path.parent.mkdir(parents=True)
+    write_json(path, evaluated(models=models))
+    config = SamplingConfig(temperature=0.3)
+    about: dict[str, Any] = {
+        "flags": (),
+        "inputs": {},
+        "seconds": 1.0,
+        "made_at": "2026-11-21T20:00:00Z",
+        "versions": {},
+    }
+    manifest = Manifest(step="evaluate", making="m", config=config.recorded(), files={"": file_sha256(path)}, **about)
+    manifest_path(path).write_text(manifest.sealed().model_dump_json())
+
+    async def fill() -> None:
+        with open_journal(workspace.work_path("evaluate") / "journal.sqlite") as journal:
+            for question in asked:
+                for model, text in ((OLD, WORSE), (NEW, BETTER)):
+                    (key,) = sampling._keys(question, config, 1, model)
+                    await journal.put(key, Answer(text=f"{text} {question.row}", finish_reason="stop").model_dump())
+
+    asyncio.run(fill())
+    return workspace
+
+
+def test_two_models_are_compared_unseen_and_the_votes_say_which_is_preferred(tmp_path: Path) -> None:
+    workspace = evaluated_workspace(tmp_path)
+    with lpm_on_a_terminal("blind", "--models", "--workspace", workspace.root) as screen:
+        for number in range(1, 13):
+            screen.wait_for(f"{number} of 12")
+            text = screen.wait_for("q(uit)", after=screen.shown.index(f"{number} of 12"))
+            screen.press("1" if text.index(BETTER) < text.index(WORSE) else "2")
+            assert "SECRET" not in screen.shown
+        assert screen.end() == 0
+    assert "you preferred the new model 12 times, the old one 0 times" in " ".join(screen.shown.split())
+    found = preference(workspace.place("model_votes"), OLD, NEW)
+    assert found == OwnersPreference(after=12, before=0, ties=0, chance=1 / 2**12)
+    assert preference(workspace.place("model_votes"), OLD, "2" * 64) is None
+    firsts = [vote.models[0] for vote in read_jsonl(workspace.place("model_votes"), ModelVote)]
+    assert 2 < firsts.count(NEW) < 10
+    assert not workspace.place("votes").exists()
+
+
+def test_votes_on_models_are_listed_cast_and_taken_back_by_programs(tmp_path: Path) -> None:
+    workspace = evaluated_workspace(tmp_path)
+    listed = told_json(workspace, "blind", "--models", "--questions", "5")
+    assert (listed["left"], "SECRET" in str(listed), OLD in str(listed), "preference" in listed) == (
+        5,
+        False,
+        False,
+        False,
+    )
+    ids = [question["id"] for question in listed["questions"]]
+    assert told_json(workspace, "blind", "--models", "--vote", ids[0], "tie")["done"] == 1
+    assert told_json(workspace, "blind", "--models", "--result")["preference"]["ties"] == 1
+    assert told_json(workspace, "blind", "--models", "--vote", ids[0], "undo")["done"] == 0
+    with pytest.raises(MissingInputError, match="lpm pipeline"):
+        told_json(twelve(tmp_path / "other"), "blind", "--models")
+
+
+def test_a_model_that_the_owner_likes_less_is_told_apart_from_chance_only() -> None:
+    shown = {"prompt_id": "p", "question": "q", "first": "a", "second": "b", "at": "now", "models": (OLD, NEW)}
+    votes = [ModelVote.model_validate(shown | {"prompt_id": str(n), "vote": "first"}) for n in range(5)]
+    found = preference_of(votes, OLD, NEW)
+    assert found is not None
+    assert (found.before, found.chance, found.is_sure) == (5, 1 / 32, False)
+    sixth = ModelVote.model_validate(shown | {"vote": "first"})
+    surely = preference_of([*votes, sixth], OLD, NEW)
+    assert surely is not None
+    assert (surely.chance, surely.is_sure) == (1 / 64, True)
+    assert "prefer the old one" in told_preference(surely)

@@ -11,7 +11,7 @@ from words import BETTER, WORSE, evidence, judged_workspace, prompt, told_json
 from lpm_kernel.demo import gift
 from lpm_kernel.errors import UsageError
 from lpm_kernel.files import append_jsonl, file_sha256, make_folder, read_jsonl
-from lpm_kernel.judges.choices import NOT_ASKED, NOT_GIVEN
+from lpm_kernel.judges.choices import CONFIDENCE, NOT_ASKED, NOT_GIVEN
 from lpm_kernel.records import PairChoice
 from lpm_kernel.workspace.places import Workspace
 
@@ -69,8 +69,8 @@ def test_every_decision_changes_the_pair_at_once_and_is_a_line_of_the_owners_fil
     assert kinds == ["flip", "reject", "edit", "undo", "undo", "undo", "accept", "accept"]
     mine = told_json(mixed, "pairs", "list", "--mine")["pairs"]
     assert {row["row"]: (row["word"]["kind"], row["confidence"]) for row in mine} == {
-        5: ("accept", 0.98),
-        3: ("accept", 0.98),
+        5: ("accept", CONFIDENCE),
+        3: ("accept", CONFIDENCE),
     }
     shown = told_json(mixed, "pairs", "show", "0005")
     assert shown["judged"]["dropped"] == "low_confidence"

@@ -26,6 +26,7 @@ from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.models.merge_report import read_merge_report
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.progress import say
+from lpm_kernel.proof.blind import preference
 from lpm_kernel.proof.evaluation import JudgeIdentity, Model, Models, Origin, Trial
 from lpm_kernel.proof.gate import GateConfig, decide
 from lpm_kernel.proof.measuring import measure
@@ -65,6 +66,7 @@ def run(
     work_path: Path,
     probes_path: Path | None = None,
     examination_path: Path | None = None,
+    model_votes_path: Path | None = None,
     verdicts_path: Path | None = None,
     prompts_path: Path | None = None,
     pairs_account_path: Path | None = None,
@@ -92,11 +94,14 @@ def run(
         judge, examination, trials = asyncio.run(_judge(owner, questions, answers, examination_path, journal, config))
     tried = list(map(Tried, probes, before[len(questions) :], after[len(questions) :]))
     merge = read_merge_report(merged_model_path)
+    votes = preference(model_votes_path, models.before.sha256, models.after.sha256)
     measures = measure(
         trials,
         origin=_origin(models, judge, bio_path, run_path),
         examination=examination,
         probes=measure_probes(tried, owner.facts),
+        owner=votes,
+        owner_votes=votes.after + votes.before + votes.ties if votes else 0,
         judged_pairs_too=_judged_pairs_too(judge, verdicts_path),
         agreement=_agreement(pairs_account_path),
         update_retained=merge.update_retained if merge else None,

@@ -12,7 +12,7 @@ from lpm_kernel.errors import UsageError
 from lpm_kernel.progress import say
 
 if TYPE_CHECKING:
-    from lpm_kernel.runner.word import OwnersWord
+    from lpm_kernel.runner.word import OwnersComparison, OwnersWord
 
 KEYS = {"1": "first", "2": "second", "t": "tie", "s": "skip", "u": "undo", "q": "quit"}
 WORDS = {"1": "first", "2": "second", "tie": "tie", "skip": "skip", "undo": "undo"}
@@ -30,6 +30,9 @@ def blind(
             "--vote", metavar="<id> <1|2|tie|skip|undo>", help="Cast one vote, for programs.", show_default=False
         ),
     ] = None,
+    models: Annotated[
+        bool, typer.Option("--models", help="Answers of the models before and after, instead of the pairs.")
+    ] = False,
     result: Annotated[
         bool, typer.Option("--result", help="Ask nothing; show how far you and the judge agree so far.")
     ] = False,
@@ -39,6 +42,8 @@ def blind(
     as_json: JsonOption = False,
 ) -> None:
     """Which of two answers is better, blind: measures whether the judge prefers what you prefer; each vote is a pair.
+
+    With --models, which model answers better: a model that you like less is not promoted.
 
     Keys: 1, 2, t (tie), s (skip), u (take the last vote back), q (stop). Each vote is kept at once; the same command
     goes on where it was. With --json the questions are listed, and --vote casts one.
@@ -52,7 +57,7 @@ def blind(
             "lpm blind asks at a terminal, and this is none. For programs: lpm blind --json lists the questions, "
             "lpm blind --vote ID 1|2|tie casts one, lpm blind --result tells the agreement"
         )
-    owner = word.open_word(workspace, preset)
+    owner = word.open_comparison(workspace) if models else word.open_word(workspace, preset)
     if vote:
         _cast(owner, *vote, seed)
     elif not (result or as_json):
@@ -61,7 +66,7 @@ def blind(
         word.show_round(owner, questions, seed, voted=vote and vote[0], result=result, as_json=as_json)
 
 
-def _cast(owner: "OwnersWord", prompt_id: str, said: str, seed: int) -> None:
+def _cast(owner: "OwnersWord | OwnersComparison", prompt_id: str, said: str, seed: int) -> None:
     """One vote by the id of its question; raises UsageError for an id that no question has."""
     prompt = owner.prompt_named(prompt_id)
     if WORDS[said] == "undo":
@@ -73,7 +78,7 @@ def _cast(owner: "OwnersWord", prompt_id: str, said: str, seed: int) -> None:
     owner.vote(asked, WORDS[said])
 
 
-def _ask(owner: "OwnersWord", count: int, seed: int) -> None:
+def _ask(owner: "OwnersWord | OwnersComparison", count: int, seed: int) -> None:
     """Question after question until none is left or the person stops; every vote is on the disk before the next."""
     from lpm_kernel.commands import word
 

@@ -9,11 +9,11 @@ from rich.rule import Rule
 from rich.text import Text
 
 from lpm_kernel.progress import inline, printable, printable_json
-from lpm_kernel.proof.blind import BlindConfig, BlindQuestion, refusal, told
+from lpm_kernel.proof.blind import BlindConfig, Shown, refusal, told, told_preference
 from lpm_kernel.records import Vote
 from lpm_kernel.runner.settings import open_workspace, resolve_all
 from lpm_kernel.runner.state import state_of
-from lpm_kernel.runner.word import OwnersWord, PairTold
+from lpm_kernel.runner.word import OwnersComparison, OwnersWord, PairTold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,10 +34,15 @@ def open_word(workspace: str, preset: str = "") -> OwnersWord:
     return OwnersWord(place, config)
 
 
+def open_comparison(workspace: str) -> OwnersComparison:
+    """The owner's word on the two models of the last evaluation."""
+    return OwnersComparison(open_workspace(workspace))
+
+
 # Blind ------------------------------------------------------------------------------------------------------------
 
 
-def show_question(question: BlindQuestion, number: int, count: int) -> None:
+def show_question(question: Shown, number: int, count: int) -> None:
     """One question and its two answers: nothing of who gave them or what a judge said."""
     out = _console()
     out.print(Rule(f"{number} of {count}", style="dim"))
@@ -52,7 +57,9 @@ def show_question(question: BlindQuestion, number: int, count: int) -> None:
     out.print(Text("\n1  2  t(ie)  s(kip)  u(ndo)  q(uit)", style="dim"))
 
 
-def show_round(owner: OwnersWord, count: int, seed: int, *, voted: str | None, result: bool, as_json: bool) -> None:
+def show_round(
+    owner: OwnersWord | OwnersComparison, count: int, seed: int, *, voted: str | None, result: bool, as_json: bool
+) -> None:
     """What is done and left of a blind test; the agreement when nothing is left, or when it is asked for."""
     now = owner.round(count, seed)
     shows_result = result or not now.left
@@ -67,22 +74,32 @@ def show_round(owner: OwnersWord, count: int, seed: int, *, voted: str | None, r
     else:
         found["questions"] = [*map(_vote_row, now.done), *map(_question_row, now.left)]
     if shows_result:
-        found["agreement"] = owner.agreement.model_dump(mode="json")
+        found |= _result(owner)
     print(printable_json(found))
+
+
+def _result(owner: OwnersWord | OwnersComparison) -> dict[str, Any]:
+    if isinstance(owner, OwnersWord):
+        return {"agreement": owner.agreement.model_dump(mode="json")}
+    return {"preference": owner.preference and owner.preference.model_dump(mode="json")}
 
 
 def _vote_row(vote: Vote) -> dict[str, Any]:
     return {"id": vote.prompt_id, **vote.model_dump(include={"question", "first", "second", "vote"})}
 
 
-def _question_row(question: BlindQuestion) -> dict[str, Any]:
+def _question_row(question: Shown) -> dict[str, Any]:
     messages = [message.model_dump() for message in question.prompt.messages if message.role != "system"]
     shown = {"first": question.first, "second": question.second, "vote": None}
     return {"id": question.prompt.id, "question": question.prompt.user, "messages": messages, **shown}
 
 
-def show_result(owner: OwnersWord) -> None:
-    """How far owner and judge agree, what it means, and what comes next."""
+def show_result(owner: OwnersWord | OwnersComparison) -> None:
+    """How far owner and judge agree, or which model the owner prefers; what it means, and what comes next."""
+    if isinstance(owner, OwnersComparison):
+        _console().print(Text(f"{told_preference(owner.preference)}."))
+        _console().print("next: lpm pipeline decides again with your votes")
+        return
     found, config = owner.agreement, owner.config
     counts = Counter(vote.vote for vote in owner.words.votes.values())
     preferred = counts["first"] + counts["second"]

@@ -14,11 +14,11 @@ from typing import Literal, TypeVar
 from lpm_kernel.errors import DataError
 from lpm_kernel.files import read_survivors
 from lpm_kernel.progress import say
-from lpm_kernel.records import Answer, Evidence, PairChoice, Ruling, Vote, Word
+from lpm_kernel.records import Answer, Evidence, ModelVote, PairChoice, Ruling, Vote, Word
 
-CONFIDENCE = 0.98
-"""Of a pair by the owner's word. The owner is who the model is to please, so nothing but a slip of the key stands
-against it: one in fifty is allowed for, which also keeps the loss from pulling for ever on a single pair."""
+CONFIDENCE = 0.999
+"""Of a pair by the owner's word. The owner is who the model is to please, so no truth stands beyond it, and no judge is
+surer; less than 1, so that the loss is least at a finite margin (log-odds of 6.9) and not endlessly far on one pair."""
 OWN = "owner"
 """Finish reason of an answer that the owner wrote."""
 NOT_ASKED = "the question is no longer asked"
@@ -26,7 +26,7 @@ NOT_GIVEN = "the model no longer gives those answers"
 TIED, REJECTED, UNBELIEVED = "tied_by_owner", "rejected_by_owner", "judge_disagrees_with_owner"
 """Why there is no pair, by the owner's word."""
 
-L = TypeVar("L", Vote, PairChoice)
+L = TypeVar("L", Vote, ModelVote, PairChoice)
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class Words:
     @cached_property
     def votes(self) -> dict[str, Vote]:
         """Prompt -> the vote in force, a skipped one too."""
-        return {prompt_id: votes[-1] for prompt_id, votes in _not_taken_back(self.vote_lines).items()}
+        return {prompt_id: votes[-1] for prompt_id, votes in not_taken_back(self.vote_lines).items()}
 
     @cached_property
     def choices(self) -> dict[str, list[PairChoice]]:
         """Prompt -> the choices that none took back; the last one is in force."""
-        return _not_taken_back(self.choice_lines)
+        return not_taken_back(self.choice_lines)
 
     @cached_property
     def standing(self) -> dict[str, Standing]:
@@ -148,7 +148,7 @@ def _overruled(evidence: Evidence) -> Evidence:
     return evidence.model_copy(update={**nothing, "judged": kept})
 
 
-def _not_taken_back(lines: Iterable[L]) -> dict[str, list[L]]:
+def not_taken_back(lines: Iterable[L]) -> dict[str, list[L]]:
     """Prompt -> its lines, without each that an `undo` took back."""
     stacks: dict[str, list[L]] = {}
     for line in lines:
@@ -178,17 +178,23 @@ def _of_choices(choices: Sequence[PairChoice]) -> Standing:
 
 def _lines(path: Path | None, kind: type[L], known: Collection[str]) -> tuple[list[L], int]:
     """The file's lines and how many are damaged; raises DataError for another owner's file."""
+    lines, damaged = read_lines(path, kind)
+    if lines and not any(line.prompt_id in known for line in lines):
+        raise DataError(
+            f"{path}: none of its {len(lines)} lines is about a question that your data asks (the first: "
+            f"{lines[0].question[:60]!r}): it is another owner's, or from before your data changed. Move it away, and "
+            f"it is kept: mv {path} {path}.other"
+        )
+    return lines, damaged
+
+
+def read_lines(path: Path | None, kind: type[L]) -> tuple[list[L], int]:
+    """The lines of an owner's file, and how many cannot be read, which is told."""
     lines, damaged = read_survivors(path, kind)
     if damaged:
         numbers = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
         say(
             f"warning: {path}: {len(damaged)} of {len(lines) + len(damaged)} lines cannot be read and count for "
             f"nothing (line {numbers}); the others count. Mend or remove them with any editor"
-        )
-    if lines and not any(line.prompt_id in known for line in lines):
-        raise DataError(
-            f"{path}: none of its {len(lines)} lines is about a question that your data asks (the first: "
-            f"{lines[0].question[:60]!r}): it is another owner's, or from before your data changed. Move it away, and "
-            f"it is kept: mv {path} {path}.other"
         )
     return lines, len(damaged)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -16,9 +17,10 @@ from pydantic import Field
 from lpm_kernel.config import Config
 from lpm_kernel.files import key_of
 from lpm_kernel.judges.base import swapped
-from lpm_kernel.judges.choices import Words, as_judged
+from lpm_kernel.judges.choices import Words, as_judged, not_taken_back, read_lines
 from lpm_kernel.judges.pairing import distinct
-from lpm_kernel.records import Agreement, Evidence, Outcome, Prompt, Verdict, Vote
+from lpm_kernel.proof.evaluation import OwnersPreference
+from lpm_kernel.records import Agreement, Evidence, ModelVote, Outcome, Prompt, Verdict, Vote
 
 PAIRS_IN_A_ROW = 2
 """Pairs of the judge between two comparisons that it left open: agreement is measured on the pairs alone."""
@@ -45,12 +47,18 @@ class BlindConfig(Config):
 
 
 @dataclass(frozen=True)
-class BlindQuestion:
+class Shown:
     """Two answers to one prompt in the order in which they are shown."""
 
     prompt: Prompt
     first: str
     second: str
+
+
+@dataclass(frozen=True)
+class BlindQuestion(Shown):
+    """Of one model's answers, which a judge compared."""
+
     trains: bool
     """Whether the judge made a pair of these two."""
     judge: Outcome
@@ -104,6 +112,52 @@ def _doubt(evidence: Evidence, verdict: Verdict) -> float:
     if verdict.strength is not None:
         return 1 - verdict.strength
     return UNKNOWN_DOUBT if verdict.scores is None else 1 - abs(verdict.scores[0] - verdict.scores[1])
+
+
+@dataclass(frozen=True)
+class ModelQuestion(Shown):
+    """Of two models' answers."""
+
+    models: tuple[str, str]
+    """Who gave the first and the second: SHA-256 of the GGUF; nothing of it is told before the vote."""
+
+
+def model_question(prompt: Prompt, answers: Mapping[str, str], seed: int) -> ModelQuestion | None:
+    """From model -> its answer, the order mixed by seed; None where both say the same."""
+    one, two = sorted(answers, reverse=int(key_of("side", seed, prompt.id, *answers)[:8], 16) % 2 == 1)
+    if answers[one].split() == answers[two].split():
+        return None
+    return ModelQuestion(prompt, answers[one], answers[two], (one, two))
+
+
+def preference(votes_path: Path | None, before: str, after: str) -> OwnersPreference | None:
+    """What the owner's blind votes say of two models, by SHA-256 of the GGUF; None without a vote on these two."""
+    votes, _ = read_lines(votes_path, ModelVote)
+    return preference_of((stack[-1] for stack in not_taken_back(votes).values()), before, after)
+
+
+def preference_of(votes: Iterable[ModelVote], before: str, after: str) -> OwnersPreference | None:
+    """The same of the votes in force."""
+    won: Counter[str] = Counter()
+    for vote in votes:
+        if set(vote.models) == {before, after} and vote.vote != "skip":
+            sides = dict(zip(("first", "second"), vote.models, strict=True))
+            won[sides.get(vote.vote, "tie")] += 1
+    if not won:
+        return None
+    new, old = won[after], won[before]
+    return OwnersPreference(after=new, before=old, ties=won["tie"], chance=_at_least(max(new, old), new + old, 0.5))
+
+
+def told_preference(found: OwnersPreference | None) -> str:
+    """What it is and what it means, in a sentence."""
+    if found is None:
+        return "no vote is about these two models yet"
+    told_votes = f"you preferred the new model {found.after} times, the old one {found.before} times, ties {found.ties}"
+    chance = f"a coin does so or better {found.chance:.1%} of the time (exact sign test, one-sided)"
+    if not found.is_sure:
+        return f"{told_votes}: that tells neither from the other, as {chance}"
+    return f"{told_votes}: you prefer the {'new' if found.after > found.before else 'old'} one; {chance}"
 
 
 # Agreement --------------------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ class Probes(Record):
     general: General | None = None
 
 
-RuleName = Literal["measurable", "judge", "win_rate", "facts", "length", "unanswerable", "general", "export"]
+RuleName = Literal["measurable", "judge", "win_rate", "facts", "length", "unanswerable", "general", "export", "owner"]
 
 
 class Rule(Record):
@@ -194,6 +194,21 @@ class Origin(Record):
         return {"label": value} if isinstance(value, str) else value
 
 
+class OwnersPreference(Record):
+    """The owner's blind votes on answers of the two models, a question each."""
+
+    after: int
+    before: int
+    ties: int
+    chance: float
+    """How often a coin gives the one who leads so many of the votes that are no ties, or more."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it can hardly be chance."""
+        return self.chance <= 0.025
+
+
 class Measures(Origin):
     """All that was measured."""
 
@@ -226,6 +241,8 @@ class Measures(Origin):
     """Whether the judge of this evaluation also made the pairs that the new model was trained on; None: not known."""
     agreement: Agreement | None = None
     """Of the judge's pairs with the owner's blind votes (`lpm blind`); None where there are no votes."""
+    owner: OwnersPreference | None = None
+    """None without a blind vote of the owner on answers of these two models."""
 
 
 class Evaluation(Measures):

@@ -10,7 +10,16 @@ from typing import Literal
 from pydantic import Field
 
 from lpm_kernel.config import Config
-from lpm_kernel.proof.evaluation import Change, Evaluation, FactRecall, Interval, Measures, Rule, RuleName
+from lpm_kernel.proof.evaluation import (
+    Change,
+    Evaluation,
+    FactRecall,
+    Interval,
+    Measures,
+    OwnersPreference,
+    Rule,
+    RuleName,
+)
 
 MUST_BE_KNOWN: frozenset[RuleName] = frozenset({"measurable", "judge", "win_rate", "length"})
 """Rules that stand in the way also where they cannot be measured."""
@@ -51,6 +60,7 @@ def decide(measures: Measures, config: GateConfig) -> Evaluation:
         _unanswerable(measures),
         _general(measures),
         _export(measures, config),
+        _owner(measures.owner),
     )
     against = [rule for rule in rules if _stands_against(rule)]
     unknown = any(rule.holds is None or rule.name in WITHOUT_A_VERDICT for rule in against)
@@ -94,6 +104,17 @@ def _measurable(measures: Measures, config: GateConfig) -> Rule:
         return _rule("measurable", True, known, needed, f"{told}, but the judge reads, and passed its examination")
     blind = "the embedded judge sees facts alone" if _is_embedded(measures) else "the judge passed no examination"
     return _rule("measurable", False, known, needed, f"{told}, where at least {needed} are needed, and {blind}")
+
+
+def _owner(votes: OwnersPreference | None) -> Rule:
+    """What the owner prefers, blind, no judge overrules."""
+    if votes is None:
+        return _rule("owner", None, None, None, "the owner gave no blind vote on these answers (lpm blind --models)")
+    prefers_old = votes.before > votes.after and votes.is_sure
+    told = (
+        f"of the owner's blind votes {votes.after} prefer the new model, {votes.before} the old one, {votes.ties} tie"
+    )
+    return _rule("owner", not prefers_old, votes.chance, None, told)
 
 
 def _judge(measures: Measures) -> Rule:

@@ -4,21 +4,36 @@ Whoever shows them, a terminal or a page, calls this. A vote or a choice is a li
 when the call returns; a run under way need not end for it, and the pairs follow when `dpo-data` runs next.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
 
 from lpm_kernel.errors import DataError, MissingInputError, UsageError
-from lpm_kernel.files import append_jsonl, read_jsonl
-from lpm_kernel.judges.choices import as_judged, heard, not_believed, read_words, waiting
+from lpm_kernel.files import append_jsonl, key_of, read_jsonl, read_record
+from lpm_kernel.journal import Journal, open_journal
+from lpm_kernel.judges.choices import as_judged, heard, not_believed, not_taken_back, read_lines, read_words, waiting
 from lpm_kernel.judges.pairing import Choice, choose
 from lpm_kernel.pipeline import step_named
-from lpm_kernel.proof.blind import BlindConfig, BlindQuestion, agreement_of, blind_questions
-from lpm_kernel.records import Agreement, Answer, Evidence, PairChoice, Prompt, Record, Vote, is_sound
+from lpm_kernel.proof.blind import (
+    BlindConfig,
+    BlindQuestion,
+    ModelQuestion,
+    Shown,
+    agreement_of,
+    blind_questions,
+    model_question,
+    preference_of,
+)
+from lpm_kernel.proof.evaluation import Evaluation, OwnersPreference
+from lpm_kernel.records import Agreement, Answer, Evidence, ModelVote, PairChoice, Prompt, Record, Vote, is_sound
+from lpm_kernel.serving.sampling import SamplingConfig, known_answers
 from lpm_kernel.workspace.manifest import now
 from lpm_kernel.workspace.places import Workspace
 
 R = TypeVar("R", bound=Record)
+Q = TypeVar("Q", bound=Shown)
+V = TypeVar("V", bound=Vote)
 ACCEPT = "name its answers: lpm pairs accept {id} --chosen N --rejected M; their numbers: lpm pairs show {id}"
 
 
@@ -39,11 +54,11 @@ class PairTold:
 
 
 @dataclass(frozen=True)
-class Round:
+class Round(Generic[Q, V]):
     """What of a blind test is left."""
 
-    left: list[BlindQuestion]
-    done: list[Vote]
+    left: list[Q]
+    done: list[V]
     """Votes on answers that the model still gives, skipped ones too."""
     there: int
     """Questions that could be asked at all, those done too."""
@@ -64,13 +79,7 @@ class OwnersWord:
         self.words = read_words(workspace.find("votes"), workspace.find("choices"), known)
 
     def _read(self, artifact: str, kind: type[R]) -> Iterator[R]:
-        path = self.workspace.find(artifact)
-        if path is None:
-            raise MissingInputError(
-                f"{self.workspace.place(artifact)} is not there, so there are no answers to speak of; make them with: "
-                "lpm run dpo-data, or the whole chain with: lpm pipeline"
-            )
-        return read_jsonl(path, kind)
+        return read_jsonl(_there(self.workspace, artifact, "lpm run dpo-data"), kind)
 
     def _add(self, line: Vote | PairChoice) -> None:
         self.workspace.refuse_links()
@@ -79,11 +88,7 @@ class OwnersWord:
 
     def prompt_named(self, beginning: str) -> Prompt:
         """The prompt whose id begins so; raises UsageError unless there is exactly one."""
-        found = [prompt for prompt_id, prompt in self.prompts.items() if prompt_id.startswith(beginning)]
-        if len(found) != 1 or not beginning:
-            told = "no question has an id that begins" if not found else f"{len(found)} questions have ids that begin"
-            raise UsageError(f"{told} with {beginning!r}, expected one; their ids: lpm pairs list")
-        return found[0]
+        return _named(self.prompts, beginning, "lpm pairs list")
 
     # Blind votes --------------------------------------------------------------------------------------------------
 
@@ -97,7 +102,7 @@ class OwnersWord:
             )
         return found
 
-    def round(self, count: int, seed: int) -> Round:
+    def round(self, count: int, seed: int) -> Round[BlindQuestion, Vote]:
         """So many questions, those that are voted on included."""
         found, done = self.questions(seed), self._votes_that_apply()
         unvoted = [question for question in found if question.prompt.id not in done]
@@ -108,11 +113,9 @@ class OwnersWord:
         there = {prompt_id: {answer.text for answer in e.answers} for prompt_id, e in self._judged.items()}
         return {p: v for p, v in self.words.votes.items() if {v.first, v.second} <= there.get(p, set())}
 
-    def vote(self, question: BlindQuestion, said: str) -> None:
+    def vote(self, question: Shown, said: str) -> None:
         """Say which answer is better, in the order shown; on the disk when this returns."""
-        about = {"prompt_id": question.prompt.id, "question": question.prompt.user}
-        shown = {"first": question.first, "second": question.second}
-        self._add(Vote.model_validate({**about, **shown, "vote": said, "at": now()}))
+        self._add(Vote.model_validate({**_shown(question), "vote": said, "at": now()}))
 
     def take_back(self, prompt: Prompt) -> None:
         """Undo the vote on the prompt; raises UsageError when there is none."""
@@ -236,6 +239,111 @@ class OwnersWord:
         if not 1 <= number <= count:
             raise UsageError(f"there is no answer {number}, expected 1 to {count}: lpm pairs show {evidence.prompt_id}")
         return evidence.answers[number - 1]
+
+
+class OwnersComparison:
+    """What the owner can say, blind, of the answers that the two models of the last evaluation gave.
+
+    Raises MissingInputError before there is an evaluation, DataError where its answers are gone.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace, self.step = workspace, step_named("evaluate")
+        path = _there(workspace, "evaluation.json", "lpm pipeline")
+        models, manifest = read_record(path, Evaluation).models, workspace.manifest(path)
+        journal_path = workspace.runs_path / "work" / self.step.name / "journal.sqlite"
+        if models is None or manifest is None or not journal_path.is_file():
+            raise DataError(
+                f"the answers that {path} rests on are not at hand; ask again: lpm pipeline --from evaluate"
+            )
+        self.models = models
+        asked = {key: manifest.config[key] for key in SamplingConfig.model_fields if key in manifest.config}
+        config = SamplingConfig.model_validate(asked)
+        self.prompts = {
+            prompt.id: prompt for prompt in read_jsonl(_there(workspace, "held_out", "lpm run prepare"), Prompt)
+        }
+        with open_journal(journal_path) as journal:
+            self._answers = {p.id: found for p in self.prompts.values() if (found := self._said(journal, p, config))}
+        self.lines, _ = read_lines(workspace.find("model_votes"), ModelVote)
+
+    def _said(self, journal: Journal, prompt: Prompt, config: SamplingConfig) -> dict[str, str]:
+        """Model -> its first answer; empty unless the journal holds both."""
+        names = (self.models.before.sha256, self.models.after.sha256)
+        answers = {name: known_answers(journal, prompt, config, 1, name)[0] for name in names}
+        found = {name: answer.text for name, answer in answers.items() if answer}
+        return found if len(found) == 2 else {}
+
+    def prompt_named(self, beginning: str) -> Prompt:
+        """The question whose id begins so; raises UsageError unless there is exactly one."""
+        return _named(self.prompts, beginning, "lpm blind --models --json")
+
+    def questions(self, seed: int) -> list[ModelQuestion]:
+        """A question for each prompt on which the models differ; raises DataError when there is none."""
+        made = [model_question(self.prompts[p], answers, seed) for p, answers in self._answers.items()]
+        found = sorted((q for q in made if q), key=lambda question: key_of(seed, question.prompt.id))
+        if not found:
+            raise DataError(
+                f"of {len(self.prompts)} held-out questions none has two different answers of the two models in the "
+                "journal, so there is nothing to compare; ask again: lpm pipeline --from evaluate"
+            )
+        return found
+
+    @property
+    def votes(self) -> dict[str, ModelVote]:
+        """Prompt -> the vote in force on these two models."""
+        of_these = {self.models.before.sha256, self.models.after.sha256}
+        return {p: lines[-1] for p, lines in not_taken_back(self.lines).items() if set(lines[-1].models) == of_these}
+
+    def round(self, count: int, seed: int) -> Round[ModelQuestion, ModelVote]:
+        """So many questions, those that are voted on included."""
+        done = self.votes
+        unvoted = [question for question in self.questions(seed) if question.prompt.id not in done]
+        return Round(unvoted[: max(0, count - len(done))], list(done.values()), len(unvoted) + len(done))
+
+    def vote(self, question: Shown, said: str) -> None:
+        """Say which answer is better, in the order shown; on the disk when this returns."""
+        assert isinstance(question, ModelQuestion)
+        vote = {**_shown(question), "vote": said, "at": now(), "models": question.models}
+        self._add(ModelVote.model_validate(vote))
+
+    def take_back(self, prompt: Prompt) -> None:
+        """Undo the vote on the prompt; raises UsageError when there is none."""
+        last = self.votes.get(prompt.id)
+        if last is None:
+            raise UsageError(f"there is no vote on {prompt.id} to take back; the votes: lpm blind --models --json")
+        self._add(last.model_copy(update={"vote": "undo", "at": now()}))
+
+    def _add(self, line: ModelVote) -> None:
+        self.workspace.refuse_links()
+        append_jsonl(self.workspace.place("model_votes"), line)
+        self.lines = [*self.lines, line]
+
+    @property
+    def preference(self) -> OwnersPreference | None:
+        """What the votes say so far."""
+        return preference_of(self.votes.values(), self.models.before.sha256, self.models.after.sha256)
+
+
+def _there(workspace: Workspace, artifact: str, maker: str) -> Path:
+    path = workspace.find(artifact)
+    if path is None:
+        place = workspace.place(artifact)
+        raise MissingInputError(f"{place} is not there, so there are no answers to speak of; make them with: {maker}")
+    return path
+
+
+def _named(prompts: Mapping[str, Prompt], beginning: str, listing: str) -> Prompt:
+    found = [prompt for prompt_id, prompt in prompts.items() if prompt_id.startswith(beginning)]
+    if len(found) != 1 or not beginning:
+        told = "no question has an id that begins" if not found else f"{len(found)} questions have ids that begin"
+        raise UsageError(f"{told} with {beginning!r}, expected one; their ids: {listing}")
+    return found[0]
+
+
+def _shown(question: Shown) -> dict[str, str]:
+    """The fields of a vote that tell what was asked."""
+    about = {"prompt_id": question.prompt.id, "question": question.prompt.user}
+    return {**about, "first": question.first, "second": question.second}
 
 
 def _choice(

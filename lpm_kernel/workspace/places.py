@@ -30,6 +30,7 @@ ARTIFACTS: dict[str, tuple[str, ...]] = {
     "fidelity": ("model/output/lpm.fidelity.json",),
     "votes": ("L2/data/dpo/votes.jsonl",),
     "choices": ("L2/data/dpo/choices.jsonl",),
+    "model_votes": ("L2/data/dpo/model_votes.jsonl",),
     "dpo_full.json": ("L2/data/dpo/dpo_full.json",),
     "dpo_direct.json": ("L2/data/dpo/dpo_direct.json",),
     "verdicts": ("L2/data/dpo/verdicts.jsonl",),
