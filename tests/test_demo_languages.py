@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from lpm_kernel.commands.app import app
 from lpm_kernel.config import preset_layer, preset_names
 from lpm_kernel.demo import gift
-from lpm_kernel.demo.owner import Owner, biography, flipped, items, languages, load_owner, write_owner
+from lpm_kernel.demo.owner import biography, flipped, items, languages, load_owner, write_owner
 from lpm_kernel.errors import UsageError
 from lpm_kernel.owner.facts import Facts
 from lpm_kernel.owner.items import ItemConfig, read_items
@@ -28,9 +28,9 @@ def shape(value: Any) -> Any:
     return [shape(item) for item in value] if isinstance(value, list | tuple) else type(value)
 
 
-def rendered(owner: Owner, folder: Path) -> list[Prompt]:
+def rendered(language: str, folder: Path) -> list[Prompt]:
     """The items as the chain reads them; none is skipped."""
-    write_owner(owner, folder / "merged.json", folder / "bio.md")
+    write_owner(folder / "merged.json", folder / "bio.md", language)
     found, skipped = read_items(folder / "merged.json", ItemConfig(user_name="Elin"))
     assert not skipped
     return found
@@ -44,8 +44,10 @@ def test_every_language_tells_the_same_life_in_the_same_structure(language: str)
 @EVERY
 def test_no_question_is_asked_of_two_facts(language: str) -> None:
     owner = load_owner(language)
-    parts = (*owner.facts, *owner.contested, *owner.likings, owner.unknown)
-    asked = [question for part in parts for question in part.questions]
+    asked = [question for fact in owner.facts for question in fact.questions]
+    asked += [question for fact in owner.contested for question in fact.questions]
+    asked += [question for liking in owner.likings for question in liking.questions]
+    asked += owner.unknown.questions
     assert [question for question, count in Counter(asked).items() if count > 1] == []
 
 
@@ -59,9 +61,9 @@ def test_every_precise_answer_and_the_bio_tell_the_keys(language: str) -> None:
 
 
 @EVERY
-def test_every_precise_answer_is_right_to_the_facts_and_that_no_note_says_it_is_vague(language: str, tmp_path: Path) -> None:
+def test_to_the_facts_precise_answers_are_right_and_what_no_note_says_is_vague(language: str, tmp_path: Path) -> None:
     owner = load_owner(language)
-    asked = rendered(owner, tmp_path)
+    asked = rendered(language, tmp_path)
     facts = Facts(asked, biography(owner))
     precise = {answer for fact in owner.facts for answer in fact.answers}
     told = [item for item in asked if item.target in precise]
@@ -153,7 +155,9 @@ def test_beside_an_owners_files_each_language_has_a_place_of_its_own(workspace: 
 def test_the_split_is_the_same_for_any_bio(tmp_path: Path) -> None:
     root = tmp_path / "w"
     call("--demo", "--until", "prepare", "--workspace", str(root))
-    made = {name: (root / "L2/data/dpo" / name).read_bytes() for name in ("items.jsonl", "held_out.jsonl")}
+    made = {
+        name: (root / "L2/data/dpo" / name).read_bytes() for name in ("items.jsonl", "held_out.jsonl", "probes.jsonl")
+    }
     bio = root / "L2/data/global_bio.md"
     bio.write_text(flipped(bio.read_text(encoding="utf-8"), load_owner()), encoding="utf-8")
     call("--demo", "--until", "prepare", "--workspace", str(root))
