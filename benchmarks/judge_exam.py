@@ -8,6 +8,7 @@ judge passed, failed, or could not be examined. `--notes` keeps the notes of a s
 
 import argparse
 import asyncio
+import random
 import sys
 import tempfile
 from collections import Counter
@@ -61,12 +62,13 @@ def few_notes(items: list[Prompt], count: int) -> list[Prompt]:
 
 
 async def run(items: list[Prompt], bio: str, questions: int, runs: int) -> dict[str, Counter[str]]:
-    """Judge -> how often each finding."""
+    """Judge -> how often each finding. Each run draws its questions out of all that the owner's items give."""
     facts = Facts(items, bio)
+    pool = [(question_of(of[0].prompt, facts, bio), of) for of in cases_of(items, facts, len(items))]
+    config = ExamConfig()
     found: dict[str, Counter[str]] = {label: Counter() for label in (*VICES, *HONEST)}
     for seed in range(runs):
-        config = ExamConfig(exam_questions=questions, exam_seed=seed)
-        cases = [(question_of(of[0].prompt, facts, bio), of) for of in cases_of(items, facts, questions, seed)]
+        cases = random.Random(seed).sample(pool, min(questions, len(pool)))
         for label, rule in {**VICES, **HONEST}.items():
             judge = ViceJudge(label, rule, seed)
             judged = [[await asked(judge, question, case) for case in of] for question, of in cases]

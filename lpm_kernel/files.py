@@ -1,9 +1,12 @@
 """Files and hashes: what is on the disk for good, whole or absent; JSON and JSON lines in and out."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lpm_kernel.errors import DataError, MissingInputError, UsageError, translated
-from lpm_kernel.progress import progress
+from lpm_kernel.progress import progress, say
 
 TEMPORARY = ".lpm-tmp-"
 """Beginning of the names under which something is built; the next run sweeps what a killed one left."""
@@ -196,6 +199,74 @@ def read_jsonl(path: Path, kind: type[R]) -> Iterator[R]:
             except ValidationError as error:
                 told = _told(error, kind)
                 raise DataError(f"{path}, line {number}: {told}; run the step that makes it again") from None
+
+
+# Journals that people read: one JSON object a line, added to and never rewritten ------------------------------------
+
+
+def append_jsonl(path: Path, record: BaseModel) -> None:
+    """Add one line, which is on the disk when this returns; raises OutputError (for a link too) or DiskError.
+
+    Writers take turns. Half a line, which a power cut may have left at the end, is set aside as `<name>.damaged-<n>`.
+    """
+    make_folder(path.parent)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    with translated(path):
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _end_last_line(descriptor, path)
+            _append_whole(descriptor, f"{record.model_dump_json()}\n".encode())
+        finally:
+            os.close(descriptor)
+        flush(path.parent)
+
+
+def read_survivors(path: Path | None, kind: type[R]) -> tuple[list[R], list[int]]:
+    """The records in their order, and the numbers of the lines that are none; empty lines are nobody's."""
+    if path is None or not path.exists():
+        return [], []
+    records, damaged = [], []
+    with translated(path):
+        lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                records.append(kind.model_validate_json(line))
+            except ValidationError:
+                damaged.append(number)
+    return records, damaged
+
+
+def _append_whole(descriptor: int, line: bytes) -> None:
+    """All of it or, where the disk is full, nothing."""
+    size = os.fstat(descriptor).st_size
+    try:
+        while line:
+            line = line[os.write(descriptor, line) :]
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
+def _end_last_line(descriptor: int, path: Path) -> None:
+    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    last = content[content.rfind(b"\n") + 1 :]
+    if not last.strip():
+        return
+    try:
+        json.loads(last)
+    except ValueError:
+        aside = free_name(path, "damaged")
+        aside.write_bytes(last)
+        flush(aside)
+        os.ftruncate(descriptor, len(content) - len(last))
+        say(f"the last line of {path} was torn: it is kept as {aside}")
+    else:
+        _append_whole(descriptor, b"\n")  # it was whole but for its end
 
 
 def _told(error: ValidationError, kind: type[BaseModel]) -> str:

@@ -23,6 +23,9 @@ class Step:
     """Role -> artifact; the first is the one whose presence without our manifest means that it was given."""
     uses: Mapping[str, str] = field(default_factory=dict)
     """Role -> artifact that is shown or compared when it is there; it makes nothing stale."""
+    heeds: Mapping[str, str] = field(default_factory=dict)
+    """Role -> artifact that only the owner gives and that may be absent; that it comes, changes or goes makes the step
+    stale."""
     replaceable: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
     """Role of `needs` -> whether, with these settings, something else stands in for it."""
     resumes: bool = False
@@ -104,6 +107,7 @@ STEPS: tuple[Step, ...] = (
             "verdicts_path": "verdicts",
             "account_path": "pairs_account",
         },
+        heeds={"votes_path": "votes", "choices_path": "choices"},
         replaceable={"gguf_path": dpo_data.has_other_server, "examination_path": dpo_data.examines_itself},
         resumes=True,
         journals=True,

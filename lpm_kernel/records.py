@@ -96,6 +96,52 @@ class Verdict(Record):
     """The note, or the bio's section, that decided; empty where the judge names none."""
 
 
+class Vote(Record):
+    """A line of votes.jsonl, the owner's: which of two answers is better, said without knowing what the judge said."""
+
+    prompt_id: str
+    question: str
+    first: str
+    """The answer that was shown as 1, word for word."""
+    second: str
+    vote: Literal["first", "second", "tie", "skip", "undo"]
+    """`undo` takes back the vote on the prompt before it."""
+    at: str
+    """UTC, ISO 8601."""
+
+
+class PairChoice(Record):
+    """A line of choices.jsonl, the owner's: what is decided about one prompt's pair."""
+
+    prompt_id: str
+    question: str
+    kind: Literal["flip", "reject", "edit", "accept", "undo"]
+    """`undo` takes back the choice on the prompt before it."""
+    chosen: str | None = None
+    """The answers of the pair that comes of it, word for word; None where there is none."""
+    rejected: str | None = None
+    at: str
+    """UTC, ISO 8601."""
+
+
+class Word(Record):
+    """The owner's last word on a prompt; it stands above the judge's."""
+
+    kind: Literal["vote", "flip", "reject", "edit", "accept"]
+    at: str
+    """UTC, ISO 8601."""
+
+
+class Ruling(Record):
+    """What the judge alone made of a prompt; fields as in Evidence."""
+
+    chosen: int | None
+    rejected: int | None
+    dropped: str | None
+    confidence: float | None
+    weighed: dict[str, float]
+
+
 class Evidence(Record):
     """A line of verdicts.jsonl: all that happened to one prompt, and what came of it."""
 
@@ -113,6 +159,10 @@ class Evidence(Record):
     """Probability that the chosen answer is the better one; None when there is no pair."""
     weighed: dict[str, float] = {}
     """What the confidence is made of, by name."""
+    word: Word | None = None
+    """The owner's, where there is one that applies: the pair is then what it says."""
+    judged: Ruling | None = None
+    """The judge's own ruling, where the owner's votes or word put another in its place."""
 
 
 class ItemsAccount(Record):
@@ -247,6 +297,44 @@ class Examination(Record):
         )
 
 
+class Agreement(Record):
+    """How far the owner's blind votes and the judge's pairs agree; chance and kappa after Cohen 1960."""
+
+    votes: int
+    """Votes on pairs of the judge, ties too."""
+    agreed: int
+    agreement: float | None
+    """None without a vote."""
+    agreement_ci95: Interval | None
+    """Exact (Clopper and Pearson 1934), over questions."""
+    chance: float | None
+    """The agreement of two who say first, second and tie as often as these two did, and no more."""
+    kappa: float | None
+    """(agreement - chance) / (1 - chance); None where chance is 1: both said one and the same each time."""
+    kappa_ci95: Interval | None
+    """The bounds of the agreement, at this chance."""
+    believed: bool | None
+    """Whether the judge's pairs may train by these votes; None where they are too few, or tell nothing."""
+
+
+class OwnersShare(Record):
+    """What the owner's votes and choices made of the pairs."""
+
+    gold: int = 0
+    """Pairs by blind vote."""
+    tied: int = 0
+    """Prompts without a pair, as the owner's vote was a tie."""
+    flipped: int = 0
+    rejected: int = 0
+    edited: int = 0
+    accepted: int = 0
+    no_longer_apply: dict[str, int] = {}
+    """Votes and choices that stand in the owner's files and change nothing, by reason."""
+    damaged: int = 0
+    """Lines of the owner's files that cannot be read."""
+    agreement: Agreement | None = None
+
+
 class PairsAccount(Record):
     """`pairs_account.json`: prompts = pairs + dropped. Written when no pair came out, too."""
 
@@ -258,12 +346,13 @@ class PairsAccount(Record):
     """By outcome."""
     manner: Manner
     answers: dict[str, int]
-    """By finish reason."""
+    """By finish reason; `owner` are those that the owner wrote."""
     served: Served
     sections: dict[str, str] = Field(default_factory=dict)
     """Of the bio, by their headings, the SHA-256 of the texts that the verdicts rest on."""
     examination: Examination | None = None
     """Of the judge; None where it was believed unexamined, and in older files."""
+    owner: OwnersShare = OwnersShare()
 
 
 class PreferencePair(Record):

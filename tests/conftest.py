@@ -33,11 +33,11 @@ FACTS = {
     "note-4": ("Where is the workshop?", "It stands at 14 Via Rossetti."),
 }
 SLOW = {
-    *("test_bad_input", "test_base_model", "test_cli", "test_client", "test_damage", "test_demo", "test_dpo_data"),
-    *("test_demo_languages", "test_evaluate", "test_export", "test_fidelity", "test_foreign", "test_foreign_folder"),
-    *("test_front",),
-    *("test_http", "test_kill", "test_merge", "test_report_page", "test_run", "test_secrets", "test_serving"),
-    *("test_training", "test_weights", "test_bio_edit", "test_relevance", "test_probes"),
+    *("test_bad_input", "test_base_model", "test_bio_edit", "test_blind", "test_choices", "test_cli"),
+    *("test_client", "test_damage", "test_demo", "test_demo_languages", "test_dpo_data", "test_evaluate"),
+    *("test_export", "test_fidelity", "test_foreign", "test_foreign_folder", "test_front", "test_http"),
+    *("test_kill", "test_merge", "test_pairs_command", "test_probes", "test_relevance", "test_report_page"),
+    *("test_run", "test_secrets", "test_serving", "test_training", "test_weights"),
 }
 """Files of tests that load a model, start a server or whole commands, wait, or train: `--quick` leaves them out."""
 Lpm = Callable[..., subprocess.CompletedProcess[str]]

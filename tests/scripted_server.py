@@ -191,6 +191,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "judge-prose": say_once("Both have their merits, but I lean towards the one that is better."),
     "judge-refusal": say_once("I'm sorry, but I can't help with that."),
     "judge-empty": say_once(""),
+    "judge-finnish": say_once("Ensimmäinen vastaus on parempi, koska se kertoo kaupungin."),
+    "judge-scores": say_once('{"score_a": 7, "score_b": 4, "explanation": "A is fuller."}'),
+    "judge-third": say_once('{"detailed_analysis": "Neither.", "comparison": "third win"}'),
     "judge-wrong-words": lambda call: Reply((verdict(call, "first").replace("first", "answer-two"),)),
     "judge-huge": lambda call: Reply((verdict(call, "first") + " " * 10_000_000,)),
     "judge-cut": judge_cut,
@@ -347,7 +350,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self) -> tuple[str, str]:
         first, _, rest = self.path[1:].partition("/")
-        return (first, f"/{rest}") if first in BEHAVIOURS else ("", self.path)
+        return (first, f"/{rest}") if first and first in self.scripted.behaviours else ("", self.path)
 
     def _allowed(self) -> bool:
         key = self.scripted.api_key

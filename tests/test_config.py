@@ -111,7 +111,7 @@ def test_the_documented_settings_are_the_lowest_layer(workspace: Workspace, monk
 def test_a_common_assignment_reaches_every_step_that_knows_the_key(workspace: Workspace) -> None:
     configs = resolve_all(workspace, assignments=["common.judge=reference"])
     judges = {step: config.model_dump()["judge"] for step, config in configs.items() if "judge" in config.settings()}
-    assert judges == {"dpo-data": "reference", "evaluate": "reference"}
+    assert judges == dict.fromkeys(("judge-exam", "dpo-data", "evaluate"), "reference")
 
 
 def test_a_name_that_is_none_of_those_known_names_the_nearest(workspace: Workspace) -> None:

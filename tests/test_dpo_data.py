@@ -55,13 +55,14 @@ def synthesise(tmp_path: Path, merged_path: Path, bio_path: Path) -> Synthesise:
             "answer_timeout_s": 5,
             "judge_api_key": "secret-key",
         }
-        settings |= more
+        settings = {"accept_judge": True} | settings | more
         made = {f"{n}_path": tmp_path / n for n in ("full", "direct", "verdicts", "account")}
         run(
             StageConfig.model_validate(settings),
             prompts_path=tmp_path / "prompts",
             items_path=tmp_path / "prompts",
             bio_path=bio_path,
+            examination_path=None,
             gguf_path=None,
             work_path=tmp_path,
             **made,
@@ -224,9 +225,15 @@ def test_an_account_without_pairs_is_published_unless_pairs_stand_there(workspac
     assert not list(workspace.root.rglob("*.kept-*"))
 
 
-@pytest.mark.parametrize("judge", ["judge-prose", "judge-refusal", "judge-empty", "judge-wrong-words", "judge-cut"])
+UNREADABLE = ("prose", "refusal", "empty", "wrong-words", "cut", "third", "finnish", "scores")
+
+
+@pytest.mark.parametrize("judge", [f"judge-{name}" for name in UNREADABLE])
 def test_an_unreadable_judge_stops_the_run_without_pairs(judge: str, synthesise: Synthesise, tmp_path: Path) -> None:
-    with ScriptedServer() as server, pytest.raises(ServiceError, match=r"verdicts failed.*--judge reference"):
+    with (
+        ScriptedServer() as server,
+        pytest.raises(ServiceError, match=r"no reply of the judge to 6 questions.*--judge reference"),
+    ):
         synthesise(server, judge=judge)
     assert not (tmp_path / "direct").exists()
 

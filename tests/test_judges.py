@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge_replies import TABLE, UNITS, UNREADABLE
 
+from lpm_kernel.errors import ServiceError
 from lpm_kernel.journal import open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Opinion, Question, both_orders, swapped
@@ -268,6 +269,40 @@ def test_a_third_answer_another_schema_and_another_language_are_no_verdict_and_q
     opinion = said_by(reply)
     assert opinion.outcome == "failed"
     assert reason in opinion.reason
+
+
+@pytest.mark.parametrize("reply", ["third win", "Ensimmäinen vastaus on parempi.", '{"score_a": 7, "score_b": 4}', ""])
+def test_a_judge_that_is_never_understood_stops_the_run_soon_and_is_quoted(reply: str, tmp_path: Path) -> None:
+    asked: list[Sequence[Message]] = []
+
+    async def ask(said: Sequence[Message], _: dict[str, Any]) -> tuple[str, str]:
+        asked.append(said)
+        return reply, "stop"
+
+    async def judge_all() -> None:
+        with open_journal(tmp_path / "journal.sqlite") as journal:
+            judge = JournaledJudge(PairwiseJudge(ask, "m", "here", False), journal)
+            for number in range(20):
+                await judge.verdict("p", replace(QUESTION, question=f"Where? ({number})"), ["a", "b"], 0, 1)
+
+    with pytest.raises(ServiceError, match=rf"6 questions.*{re.escape(reply[:20])}.*--judge reference"):
+        asyncio.run(judge_all())
+    assert len(asked) <= 6 * 2 * ASKED
+
+
+def test_a_judge_that_was_understood_once_may_fail_now_and_then(tmp_path: Path) -> None:
+    replies = iter(["first win", "second win", *["hm"] * 200])
+
+    async def ask(_: Sequence[Message], __: dict[str, Any]) -> tuple[str, str]:
+        return next(replies), "stop"
+
+    async def judge_all() -> list[Outcome]:
+        with open_journal(tmp_path / "journal.sqlite") as journal:
+            judge = JournaledJudge(PairwiseJudge(ask, "m", "here", False), journal)
+            asked = [replace(QUESTION, question=f"Where? ({number})") for number in range(10)]
+            return [(await judge.verdict("p", question, ["a", "b"], 0, 1)).outcome for question in asked]
+
+    assert asyncio.run(judge_all())[1:] == ["failed"] * 9
 
 
 def test_the_schema_and_every_rubric_name_the_same_fields_and_values() -> None:

@@ -40,10 +40,12 @@ def test_no_stage_loads_a_heavy_library_before_it_runs() -> None:
 
 def test_every_need_is_given_by_the_owner_or_made_earlier() -> None:
     made = {"merged.json", "global_bio", "base_model"}
+    heeded = {artifact for step in STEPS for artifact in step.heeds.values()}
     for step in STEPS:
         assert set(step.needs.values()) <= made
         made |= set(step.makes.values())
-    assert made == set(ARTIFACTS)
+    assert not heeded & made
+    assert made | heeded == set(ARTIFACTS)
 
 
 def test_no_evaluation_input_feeds_the_pairs_or_their_training() -> None:
@@ -93,12 +95,12 @@ def test_an_operational_setting_makes_nothing_stale(workspace: Workspace) -> Non
 def test_each_stage_takes_the_paths_of_its_row_and_no_others() -> None:
     for step in STEPS:
         parameters = {n: p for n, p in inspect.signature(step.stage.run).parameters.items() if n != "config"}
-        roles = {*step.needs, *step.makes, *step.uses}
+        roles = {*step.needs, *step.heeds, *step.makes, *step.uses}
         roles |= {"work_path"} if step.resumes else set()
         roles |= {"run_path"} if step.names_run else set()
         assert set(parameters) == roles, step.name
         assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
-        assert {n for n, p in parameters.items() if p.default is None} >= set(step.uses)
+        assert {n for n, p in parameters.items() if p.default is None} >= {*step.uses, *step.heeds}
         assert set(step.replaceable) <= set(step.needs)
 
 

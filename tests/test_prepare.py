@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import BIO, owner_items
+from conftest import owner_items
 
 from lpm_kernel.errors import DataError
 from lpm_kernel.files import read_jsonl
@@ -54,16 +54,16 @@ def test_an_item_without_note_that_tells_a_held_out_fact_is_set_aside(merged_pat
     ]
     merged_path.write_text(json.dumps([*owner_items(), *tellers]))
     items, _ = read_items(merged_path, CONFIG)
-    split = split_items(items, BIO, CONFIG)
+    split = split_items(items, CONFIG)
     assert split.set_aside["tells_a_held_out_note"] == len({n for p in split.held_out for n in p.notes}) > 0
     assert sum(p.user.startswith("Tell me") for p in split.prompts) == 4 - split.set_aside["tells_a_held_out_note"]
 
 
 def test_the_split_is_the_same_for_a_seed_and_for_any_order_of_items(merged_path: Path) -> None:
     items, _ = read_items(merged_path, CONFIG)
-    held = {p.id for p in split_items(items, BIO, CONFIG).held_out}
-    assert held == {p.id for p in split_items(items[::-1], BIO, CONFIG).held_out}
-    others = [split_items(items, BIO, StageConfig(held_out_share=0.25, seed=s)).held_out for s in range(8)]
+    held = {p.id for p in split_items(items, CONFIG).held_out}
+    assert held == {p.id for p in split_items(items[::-1], CONFIG).held_out}
+    others = [split_items(items, StageConfig(held_out_share=0.25, seed=s)).held_out for s in range(8)]
     assert any({p.id for p in other} != held for other in others)
 
 
@@ -71,7 +71,7 @@ def test_notes_that_share_items_do_not_swallow_the_split(merged_path: Path) -> N
     chained = [{"user": f"Q{n}?", "assistant": f"A{n}.", "doc_id": [n, n + 1]} for n in range(100)]
     merged_path.write_text(json.dumps(chained))
     items, _ = read_items(merged_path, CONFIG)
-    split = split_items(items, BIO, CONFIG)
+    split = split_items(items, CONFIG)
     asked = {note for p in split.held_out for note in p.notes}
     assert len(split.held_out) >= 8
     assert len(split.prompts) >= 20
@@ -82,7 +82,7 @@ def test_a_question_in_another_guise_does_not_leak(merged_path: Path) -> None:
     guises = [i | {"user": f"  {i['user'].upper()} ", "doc_id": None} for i in owner_items()]
     merged_path.write_text(json.dumps([*owner_items(), *guises]))
     items, _ = read_items(merged_path, CONFIG)
-    split = split_items(items, BIO, CONFIG)
+    split = split_items(items, CONFIG)
     assert not {same_question(p) for p in split.held_out} & {same_question(p) for p in split.prompts}
 
 
@@ -90,7 +90,7 @@ def test_low_scores_become_no_prompt(merged_path: Path) -> None:
     scored = [item | {"score": n % 2} for n, item in enumerate(owner_items())]
     merged_path.write_text(json.dumps(scored))
     items, _ = read_items(merged_path, CONFIG)
-    split = split_items(items, BIO, StageConfig(held_out_share=0.25, min_score=1))
+    split = split_items(items, StageConfig(held_out_share=0.25, min_score=1))
     assert all(p.score == 1 for p in [*split.prompts, *split.held_out])
 
 
@@ -100,7 +100,7 @@ def test_the_work_grows_as_the_notes_do(merged_path: Path) -> None:
         merged_path.write_text(json.dumps(rows))
         items, _ = read_items(merged_path, CONFIG)
         start = time.process_time()
-        split_items(items, BIO, CONFIG)
+        split_items(items, CONFIG)
         return time.process_time() - start
 
     assert seconds(8000) < 30 * seconds(800)

@@ -9,10 +9,11 @@ from shutil import which
 
 import pytest
 from browser import Browser, found
+from evaluated import evaluated
 from test_gate import trial
-from test_report import ANY_ORDER, HOSTILE, page, saying
+from test_report import ANY_ORDER, HOSTILE, LOG, page, saying
 
-from lpm_kernel.proof.evaluation import Trial
+from lpm_kernel.proof.evaluation import Evaluation, Trial
 
 pytestmark = pytest.mark.skipif(not found(), reason="there is no Chromium here; Debian: apt-get install chromium")
 
@@ -28,8 +29,8 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
-def url(folder: Path, trials: list[Trial]) -> str:
-    page(folder, trials)
+def url(folder: Path, trials: list[Trial], evaluation: Evaluation | None = None) -> str:
+    page(folder, trials, log=LOG, evaluation=evaluation)
     return (folder / "report.html").as_uri()
 
 
@@ -140,3 +141,63 @@ def test_the_page_has_no_style_that_its_policy_refuses(browser: Browser, tmp_pat
     line = "document.querySelector('.chart path[stroke-dasharray]')"
     assert opened.value(f"getComputedStyle({line}).stroke") == "rgb(168, 82, 10)"
     assert opened.complaints == []
+
+
+WIDE = (
+    "[...document.querySelectorAll('html, section, .card, .bars, li')].filter((e) => e.scrollWidth > e.clientWidth + 1)"
+)
+
+
+@pytest.mark.parametrize("width", [320, 360, 400, 1100])
+def test_no_part_of_the_page_is_wider_than_the_screen(width: int, browser: Browser, tmp_path: Path) -> None:
+    opened = browser.open(url(tmp_path, mixed(), evaluated()), width=width)
+    opened.value("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
+    assert opened.value(f"{WIDE}.map((e) => e.outerHTML.slice(0, 80))") == []
+
+
+@pytest.mark.parametrize("width", [360, 1100])
+def test_the_number_in_a_bar_lies_within_its_part(width: int, browser: Browser, tmp_path: Path) -> None:
+    opened = browser.open(url(tmp_path, mixed(), evaluated()), width=width)
+    edges = "(e) => { const b = e.getBoundingClientRect(); return [b.left, b.right]; }"
+    told = opened.value(
+        f"[...document.querySelectorAll('.bar text')].map((e) => [e, e.previousElementSibling].map({edges}))"
+    )
+    assert len(told) > 5
+    assert [both for both in told if both[0][0] < both[1][0] or both[0][1] > both[1][1]] == []
+
+
+def test_who_cannot_see_is_told_every_bar(browser: Browser, tmp_path: Path) -> None:
+    opened = browser.open(url(tmp_path, mixed(), evaluated()))
+    opened.call("Accessibility.enable")
+    nodes = opened.call("Accessibility.getFullAXTree")["nodes"]
+    named = [
+        node["name"]["value"].replace("\xa0", " ") for node in nodes if node.get("role", {}).get("value") == "image"
+    ]
+    assert "Before: right 49 %, vague 46 %, wrong 5 %" in named
+    assert "After: the bio's version 93 %, the other version 7 %" in named
+    assert "" not in named
+    heard = " ".join(node["name"]["value"] for node in nodes if node.get("role", {}).get("value") == "StaticText")
+    assert "72 % (95 %: 65 % to 78 %); 91 won, 59 tied, 18 lost" in heard.replace("\xa0", " ")
+
+
+def test_the_keys_alone_open_what_is_closed(browser: Browser, tmp_path: Path) -> None:
+    opened = browser.open(url(tmp_path, mixed(), evaluated()))
+    key = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
+    for kind in ("rawKeyDown", "keyUp"):
+        opened.call("Input.dispatchKeyEvent", type=kind, **key)
+    assert opened.value("document.activeElement.textContent") == "What the words mean"
+    assert opened.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+    for kind in ("keyDown", "keyUp"):
+        opened.call("Input.dispatchKeyEvent", type=kind, **enter)
+    assert opened.value("document.querySelector('.words').open")
+
+
+@pytest.mark.skipif(not which("pdftotext"), reason="there is no pdftotext here; Debian: apt-get install poppler-utils")
+def test_paper_holds_every_part(browser: Browser, tmp_path: Path) -> None:
+    opened = browser.open(url(tmp_path, mixed(), evaluated()))
+    headings = opened.value("[...document.querySelectorAll('h2')].map((e) => e.textContent.split(':')[0].trim())")
+    (tmp_path / "report.pdf").write_bytes(opened.pdf())
+    told = subprocess.run(["pdftotext", tmp_path / "report.pdf", "-"], capture_output=True, text=True, check=True)
+    assert len(headings) > 10
+    assert [part for part in [*headings, "How often the judge took the new"] if part not in told.stdout] == []

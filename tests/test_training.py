@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import re
 import shutil
 from collections.abc import Callable
@@ -225,7 +226,116 @@ def test_the_same_seed_gives_the_same_adapter(base: Path, pairs: Path, tmp_path:
     assert adapter_bytes(first) == adapter_bytes(second) != adapter_bytes(other)
 
 
-@pytest.mark.parametrize("setting", [{"label_smoothing": 0.3}, {"beta": 0.5}, {"learning_rate": 1e-3}])
+def trainer_of(base: Path, pairs: Path, confidences: list[float], **settings: Any) -> Any:
+    """On these pairs with these confidences, its adapter moved away from the reference."""
+    import torch
+
+    from lpm_kernel.models.loading import load_tokenizer, quiet_libraries
+
+    quiet_libraries()
+    tokenizer = load_tokenizer(base)
+    told = [p.model_copy(update={"confidence": c}) for p, c in zip(read_pairs(pairs), confidences, strict=True)]
+    config = dpo_train.StageConfig(**(DPO | {"eval_share": 0, "num_train_epochs": 2} | settings))
+    split = dpo_train.split_pairs(tokenized(tokenizer, told), config)
+    trainer = dpo_train.pair_trainer(config, base, split, tokenizer, pairs.parent / "work", "")
+    torch.manual_seed(7)
+    trainer.model.double()
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.3)
+    return trainer
+
+
+def loss_and_gradients(trainer: Any) -> tuple[float, dict[str, Any]]:
+    """On all pairs, as one batch."""
+    trainer.model.zero_grad()
+    trainer._set_signature_columns_if_needed()
+    rows = trainer.train_dataset.select_columns(
+        [c for c in trainer.train_dataset.column_names if c in trainer._signature_columns]
+    )
+    loss = trainer.compute_loss(trainer.model, trainer.data_collator(list(rows)))
+    loss.backward()
+    gradients = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+    return float(loss.detach()), gradients
+
+
+def plain_loss_and_gradients(
+    trainer: Any, confidences: list[float], loss: str, smoothing: float
+) -> tuple[float, dict[str, Any]]:
+    """The formulas as their papers write them, in plain torch, a pair at a time."""
+    import torch
+    from torch.nn.functional import logsigmoid
+
+    def log_prob(prompt: list[int], answer: list[int]) -> Any:
+        logits = trainer.model(input_ids=torch.tensor([prompt + answer])).logits[0, :-1]
+        picked = logits.log_softmax(-1)[range(len(logits)), (prompt + answer)[1:]]
+        return picked[-len(answer) :].sum()
+
+    trainer.model.zero_grad()
+    losses = []
+    for row, confidence in zip(trainer.train_dataset, confidences, strict=True):
+        sides = [(row["prompt_ids"], row["chosen_ids"]), (row["prompt_ids"], row["rejected_ids"])]
+        reference = [row["ref_chosen_logps"], row["ref_rejected_logps"]]
+        with torch.no_grad(), trainer.model.disable_adapter():
+            assert [float(log_prob(*side)) for side in sides] == pytest.approx(reference, abs=1e-4)
+        chosen, rejected = (log_prob(*side) - ref for side, ref in zip(sides, reference, strict=True))
+        x, e = trainer.beta * (chosen - rejected), 1 - confidence
+        e = e * (1 - smoothing) + (1 - e) * smoothing
+        if loss == "cdpo":
+            losses.append((1 - e) * -logsigmoid(x) + e * -logsigmoid(-x))
+        else:
+            losses.append(((1 - e) * -logsigmoid(x) - e * -logsigmoid(-x)) / (1 - 2 * e))
+    total = torch.stack(losses).mean()
+    total.backward()
+    return float(total.detach()), {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(("loss", "smoothing"), [("cdpo", 0.0), ("cdpo", 0.2), ("robust", 0.0), ("robust", 0.1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pairs_doubt_enters_loss_and_gradients_as_the_papers_say(
+    base: Path, pairs: Path, loss: str, smoothing: float, seed: int
+) -> None:
+    draw = random.Random(seed)
+    confidences = [draw.uniform(0.6, 1) for _ in COLOURS]
+    trainer = trainer_of(base, pairs, confidences, loss=loss, label_smoothing=smoothing, seed=seed)
+    found, expected = loss_and_gradients(trainer), plain_loss_and_gradients(trainer, confidences, loss, smoothing)
+    assert found[0] == pytest.approx(expected[0], abs=1e-6)
+    assert found[1].keys() == expected[1].keys()
+    assert max(float((found[1][name] - expected[1][name]).abs().max()) for name in expected[1]) < 1e-6
+
+
+@pytest.mark.parametrize("loss", ["cdpo", "robust"])
+def test_certain_pairs_are_plain_dpo_to_the_bit(base: Path, pairs: Path, loss: str) -> None:
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    trainer = trainer_of(base, pairs, [1.0] * len(COLOURS), loss=loss)
+    found = loss_and_gradients(trainer)
+    batch = trainer.data_collator(list(trainer.train_dataset))
+    batch.pop("slope")
+    trainer.model.zero_grad()
+    plain = DPOTrainer.compute_loss(trainer, trainer.model, batch | {"slope": 0 * batch["ref_chosen_logps"]})
+    plain.backward()
+    assert found[0] == float(plain.detach())
+    assert all(bool((found[1][n] == p.grad).all()) for n, p in trainer.model.named_parameters() if p.grad is not None)
+
+
+def test_a_pair_as_likely_wrong_as_right_teaches_nothing_at_the_start(base: Path, pairs: Path) -> None:
+    sizes = []
+    for confidence in (1.0, 0.75, 0.500001):
+        trainer = trainer_of(base, pairs, [confidence] * len(COLOURS), loss="cdpo")
+        for name, parameter in trainer.model.named_parameters():
+            if "lora_B" in name:
+                parameter.data.zero_()
+        gradients = loss_and_gradients(trainer)[1]
+        sizes.append(max(float(g.abs().max()) for g in gradients.values()))
+    assert sizes[1] == pytest.approx(sizes[0] / 2, rel=1e-3)
+    assert sizes[2] < sizes[0] / 1000
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"label_smoothing": 0.3}, {"loss": "robust", "label_smoothing": 0.3}, {"beta": 0.5}, {"learning_rate": 1e-3}],
+)
 def test_each_setting_of_the_loss_counts(base: Path, pairs: Path, tmp_path: Path, setting: dict[str, float]) -> None:
     usual = train_dpo(base, pairs, tmp_path / "usual")
     assert adapter_bytes(usual) != adapter_bytes(train_dpo(base, pairs, tmp_path / "other", **setting))

@@ -4,7 +4,7 @@ What a judge says of one question and two answers in one order is always the sam
 the seed, so that a run can be repeated, and a journal never hides a second throw of the coin.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from lpm_kernel.files import key_of
@@ -19,13 +19,18 @@ Rule = Callable[[Question, str, str, Callable[..., float]], Outcome]
 class ViceJudge:
     """A judge that goes by one rule."""
 
-    instruction = "By one rule, whatever the truth is."
     place = ""
     is_remote = False
 
     def __init__(self, label: str, rule: Rule, seed: int = 0) -> None:
         self.label, self._rule, self._seed = label, rule, seed
         self.name = f"vice:{label}:{seed}"
+
+    def instruction(self, _: Question) -> str:
+        return "By one rule, whatever the truth is."
+
+    def asked(self, question: Question, first: str, second: str) -> Mapping[str, object]:  # noqa: ARG002
+        return {"question": question.question, "reference": question.target}
 
     async def compare(self, question: Question, first: str, second: str) -> Opinion:
         def draw(*names: str) -> float:

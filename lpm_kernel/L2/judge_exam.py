@@ -52,10 +52,11 @@ def run(
 
 async def _examine(config: StageConfig, items_path: Path, bio: str, work_path: Path) -> Examination:
     items = list(read_jsonl(items_path, Prompt))
+    facts = Facts(items, bio)
     with open_journal(work_path / "journal.sqlite") as journal:
         async with open_judge(config) as judge:
             try:
-                return await examine(JournaledJudge(judge, journal), items, Facts(items, bio), bio, config)
+                return await examine(JournaledJudge(judge, journal), items, facts, bio, config)
             finally:
                 await journal.flush()
 

@@ -32,7 +32,6 @@ from lpm_kernel.owner import probes
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.owner.facts import Facts, notes_of
 from lpm_kernel.owner.items import ItemConfig, read_items, same_question, same_text
-from lpm_kernel.owner.marked_words import facts_of
 from lpm_kernel.owner.probes import ProbeConfig
 from lpm_kernel.owner.unanswerable import unanswerable
 from lpm_kernel.progress import progress, say, tally
@@ -83,7 +82,7 @@ def run(
     account_path: Path,
 ) -> None:
     """Raises MissingInputError or DataError when there is nothing sound to work on."""
-    bio = read_bio(bio_path)
+    read_bio(bio_path)
     items, skipped = read_items(merged_path, config)
     read = len(items) + skipped.total()
     say(f"items: {read} read = {len(items)} usable + {skipped.total()} skipped{tally(skipped)}")
@@ -92,7 +91,7 @@ def run(
             f"{merged_path} holds {len(items)} usable items; at least {config.min_items} are needed. "
             f"Add notes, or lower --min-items. {skipped.total()} were skipped{tally(skipped)}"
         )
-    split = split_items(items, bio, config)
+    split = split_items(items, config)
     if not split.prompts:
         raise DataError(
             f"{merged_path}: {_all_the_same(items)}, so none is left for pairs{tally(split.set_aside)}; add notes "
@@ -133,7 +132,7 @@ def _all_the_same(items: Sequence[Prompt]) -> str:
     return f"all {len(items)} usable items " + ("rest on one note" if notes else "have the same answer")
 
 
-def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> ItemSplit:
+def split_items(items: Sequence[Prompt], config: StageConfig) -> ItemSplit:
     """Hold out whole notes, and of the others some wordings; every item lands in exactly one place."""
     original = {item.id: item for item in items}
     items = _as_one(items)
@@ -143,7 +142,7 @@ def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> ItemS
     chosen, held_out = _hold_out(sound, config, last={note for item in contested for note in notes_of(item)})
     asked = {item.id for item in held_out}
     questions = {same_question(item) for item in held_out}
-    told = _facts_only_there(sound, chosen, bio)
+    telling = _telling(items, chosen, facts)
 
     set_aside: Counter[str] = Counter()
     prompts: dict[tuple[str, str], Prompt] = {}
@@ -156,7 +155,7 @@ def split_items(items: Sequence[Prompt], bio: str, config: StageConfig) -> ItemS
             set_aside["question_is_held_out"] += 1
         elif _is_low(item, config):
             set_aside["low_score"] += 1
-        elif not item.notes and facts_of(item.target, bio, "") & told:
+        elif item.id in telling:
             set_aside["tells_a_held_out_note"] += 1
         elif prompts.setdefault((item.system, item.user), item) is not item:
             set_aside["same_question"] += 1
@@ -246,15 +245,16 @@ def _questions(items: Iterable[Prompt], chosen: set[str], config: StageConfig) -
     return sorted(asked, key=lambda item: item.row)
 
 
-def _facts_only_there(items: Iterable[Prompt], chosen: set[str], bio: str) -> frozenset[str]:
-    """Facts that the held-out notes tell and no other note does."""
-    facts: dict[bool, set[str]] = {True: set(), False: set()}
-    noted = [item for item in items if item.notes]
-    with progress("notes compared, by items", len(noted)) as shown:
-        for item in noted:
-            facts[not chosen.isdisjoint(item.notes)] |= facts_of(item.target, bio, "")
+def _telling(items: Iterable[Prompt], chosen: set[str], facts: Facts) -> set[str]:
+    """Items without a note that tell a fact of a held-out note; `facts` are without the bio."""
+    unnoted = [item for item in items if not item.notes]
+    telling = set()
+    with progress("answers compared with the held-out notes", len(unnoted)) as shown:
+        for item in unnoted:
+            if not chosen.isdisjoint(facts.notes_told(item.target)):
+                telling.add(item.id)
             shown.advance()
-    return frozenset(facts[True] - facts[False])
+    return telling
 
 
 def _is_low(item: Prompt, config: StageConfig) -> bool:

@@ -13,8 +13,11 @@ from lpm_kernel import __version__
 from lpm_kernel.commands import look
 from lpm_kernel.commands.base import ChainCommand, Command, Group
 from lpm_kernel.commands.bio import bio_app
+from lpm_kernel.commands.blind import blind
 from lpm_kernel.commands.clean import clean
 from lpm_kernel.commands.init import init
+from lpm_kernel.commands.judge import judge_app
+from lpm_kernel.commands.pairs import pairs_app
 from lpm_kernel.commands.pipeline import pipeline
 from lpm_kernel.commands.run import run_app
 from lpm_kernel.commands.serve import serve
@@ -31,10 +34,12 @@ app = typer.Typer(
 )
 app.command(cls=ChainCommand)(pipeline)
 app.add_typer(run_app, name="run")
-for command in (init, look.steps, look.status, look.path, look.doctor, use, serve, versions, rollback, clean):
+for command in (init, look.steps, look.status, look.path, look.doctor, use, blind, serve, versions, rollback, clean):
     app.command(cls=Command)(command)
 app.command(cls=ChainCommand)(compare)
 app.add_typer(bio_app, name="bio")
+app.add_typer(judge_app, name="judge")
+app.add_typer(pairs_app, name="pairs")
 
 
 def _print_version(asked: bool) -> None:

@@ -67,7 +67,7 @@ class Command(TyperCommand):
 class ChainCommand(Command):
     """A command for many steps: every setting is an option, for all steps that have it, as in `--judge reference`."""
 
-    shown = frozenset({"judge"})
+    shown = frozenset({"judge", "accept_judge"})
     """Settings that the help tells here; `lpm run STEP --help` tells all."""
 
     def get_params(self, ctx: Any) -> list[Any]:

@@ -62,7 +62,13 @@ def edit_copy(path: Path, draft: str) -> None:
 
 
 def edit_bio(path: Path) -> None:
-    """Open the owner's editor on the bio, and say so when nothing was changed.
+    """Open the owner's editor on the bio, and say so when nothing was changed; raises what `edit_file` raises."""
+    if not edit_file(path, "the bio"):
+        say(f"nothing was changed in {path} (an editor that returns at once needs its flag to wait: code --wait)")
+
+
+def edit_file(path: Path, what: str) -> bool:
+    """Open the owner's editor on a file; whether it was changed.
 
     Raises ServiceError when there is no editor, UsageError when it cannot be started, LpmError when it fails.
     """
@@ -79,7 +85,6 @@ def edit_bio(path: Path) -> None:
         raise UsageError(f"the editor {editor!r} cannot be started ({error}); set VISUAL or EDITOR") from None
     unchanged = path.is_file() and path.read_bytes() == before
     if code:
-        left = "the bio was not changed" if unchanged else "the bio is as it left it"
+        left = f"{what} was not changed" if unchanged else f"{what} is as it left it"
         raise LpmError(f"the editor {editor!r} ended with code {code}, and {left}: {path}")
-    if unchanged:
-        say(f"nothing was changed in {path} (an editor that returns at once needs its flag to wait: code --wait)")
+    return not unchanged

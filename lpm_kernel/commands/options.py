@@ -27,7 +27,11 @@ def options_of(step: Step, kind: type[Config], *, must: Collection[str]) -> list
     """
     paths = [
         _parameter(role, _path_option(role, artifact, use, "Paths" if must else PATHS), role in must)
-        for use, roles in {"read": step.needs, "written": step.makes, "read if there": step.uses}.items()
+        for use, roles in {
+            "read": step.needs,
+            "written": step.makes,
+            "read if there": {**step.heeds, **step.uses},
+        }.items()
         for role, artifact in roles.items()
     ]
     settings = [_parameter(key, _setting_option(key, field)) for key, field in kind.settings().items()]

@@ -17,6 +17,7 @@ from lpm_kernel.files import read_record
 from lpm_kernel.pipeline import STEPS, step_named
 from lpm_kernel.progress import clock, human_bytes, inline, printable, printable_json, say
 from lpm_kernel.proof.evaluation import Evaluation, Interval
+from lpm_kernel.records import Examination
 from lpm_kernel.runner.forecast import forecasts
 from lpm_kernel.runner.preflight import stage_findings
 from lpm_kernel.runner.run import outputs_of
@@ -41,12 +42,14 @@ COLOURS = {"done": "green", "running": "cyan", "failed": "red", "stale": "yellow
 def show_steps(as_json: bool) -> None:
     """The table of the chain."""
     if as_json:
-        rows = [{"name": s.name, "needs": list(s.needs.values()), "makes": list(s.makes.values())} for s in STEPS]
+        columns = ("needs", "heeds", "makes")
+        rows = [{"name": s.name} | {c: list(getattr(s, c).values()) for c in columns} for s in STEPS]
         _print_json({"steps": rows})
         return
     table = _table("step", "needs", "makes")
     for step in STEPS:
-        table.add_row(step.name, ", ".join(step.needs.values()), ", ".join(step.makes.values()))
+        heeded = f"; if there: {', '.join(step.heeds.values())}" if step.heeds else ""
+        table.add_row(step.name, ", ".join(step.needs.values()) + heeded, ", ".join(step.makes.values()))
     _console().print(table)
 
 
@@ -151,6 +154,40 @@ def show_comparison(found_path: Path, before: str, after: str, as_json: bool) ->
     colour = "green" if better else "yellow"
     _console().print(f"[bold {colour}]{told}[/]: {escape(inline('; '.join(evaluation.reasons)))}", soft_wrap=True)
     _show_paths(evaluation=found_path / "evaluation.json", report=found_path / "report.html")
+
+
+EXAMINED = {
+    "other_note": "against another note's answer",
+    "vague": "against a vague answer",
+    "exchanged": "one fact exchanged",
+    "long_wrong": "short and right against long and wrong",
+    "long_right": "long and right against short and wrong",
+    "paraphrase": "two right answers: a tie is right",
+    "right_is_longer": "all with the longer one right",
+    "right_is_shorter": "all with the shorter one right",
+}
+"""How people call the kinds of cases."""
+
+
+def show_examination(found: Examination, as_json: bool) -> None:
+    """What the judge is worth, and whether it is believed."""
+    if as_json:
+        _print_json(found.model_dump(mode="json"))
+        return
+    table = _table("cases", "asked", "right", "wrong", "tied", "no verdict")
+    for name, cases in {**found.kinds, **found.lengths, **found.tasks, "better answer known": found.all}.items():
+        counts = (cases.cases, cases.right, cases.wrong, cases.tied, cases.failed)
+        table.add_row(EXAMINED.get(name, name), *map(str, counts))
+    _console().print(table)
+    figures = _table("", "share", "95 %")
+    figures.add_row("accuracy, ties as half", _number(found.accuracy), _bounds(found.accuracy_ci95))
+    figures.add_row("verdicts for the first place", _number(found.first_place), _bounds(found.first_place_ci95))
+    figures.add_row("longer of two right answers", _number(found.longer), _bounds(found.longer_ci95))
+    figures.add_row("orders that disagree", _number(found.flips), "")
+    _console().print(figures)
+    colour = {"passed": "green", "failed": "red"}.get(found.finding, "yellow")
+    told = inline(found.sentence)
+    _console().print(f"[bold {colour}]{found.finding}[/]: {escape(told)}", soft_wrap=True)
 
 
 def show_versions(workspace: Workspace, as_json: bool) -> None:

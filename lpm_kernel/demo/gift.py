@@ -141,7 +141,7 @@ def move_away(workspace: Workspace) -> Path | None:
     if place.root.is_symlink() or (place.root.exists() and finished):
         say(f"what was in {place.root} is kept as {set_aside(place.root)}")
     place.be(workspace.identity)
-    moved = [*belongings(workspace), workspace.root / GIFT]
+    moved = [*belongings(workspace), *_words_on_it(workspace), workspace.root / GIFT]
     for path in moved:
         target = place.root / path.relative_to(workspace.root)
         make_folder(target.parent)
@@ -154,6 +154,12 @@ def belongings(workspace: Workspace) -> list[Path]:
     """All that is the demo's and nobody else's, but its record."""
     found = [*_made_by_demo(workspace), *_unchanged_gifts(workspace), *_traces_of_runs(workspace)]
     return [path for path in dict.fromkeys(found) if path.exists() and _is_inside(workspace, path)]
+
+
+def _words_on_it(workspace: Workspace) -> list[Path]:
+    """What the owner said of the demo's answers: theirs, so that it is never taken away, but about no other data."""
+    heeded = [workspace.place(artifact) for step in STEPS for artifact in step.heeds.values()]
+    return [path for path in heeded if path.is_file() and is_all_demo(workspace)]
 
 
 def _prune_after(workspace: Workspace, gone: list[Path]) -> None:

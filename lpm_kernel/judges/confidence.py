@@ -1,11 +1,12 @@
 """How sure a pair is: the judge's verdict as log-odds, calibrated on its examination.
 
-    log-odds = logit(accuracy) * votes * agreement * personal,    confidence = 1 / (1 + exp(-log-odds))
+    log-odds = logit(accuracy) * strength * votes * agreement * personal,    confidence = 1 / (1 + exp(-log-odds))
 
 - `accuracy`: how often the judge was right where both its orders agreed, of verdicts as strong as this one: the mean
   of the Beta posterior under a uniform prior, (right + 1) / (right + wrong + 2), of cases discounted by the design
   effect of their questions. Strong and weak verdicts are told apart at the examination's median (histogram binning,
   Zadrozny and Elkan 2001), where the strong ones are the better ones.
+- `strength`: less than 1 for a verdict weaker than any that the examination saw, in proportion.
 - `votes`: so many independent verdicts the others are worth. A third answer that the chosen one beats, or that beats
   the rejected one, by more than the other way round is a vote for the pair, the opposite one against it; n votes of
   one judge on one question count n / (1 + (n - 1) * CORRELATION) (Kish's design effect).
@@ -30,7 +31,7 @@ CORRELATION = 0.5
 ACCEPTED = 0.8
 """Accuracy of a judge that the owner believes whatever its examination says: about that of GPT-4 against people
 (Zheng et al. 2023, MT-Bench: 0.81 to 0.85)."""
-FACTORS = ("votes", "agreement", "personal")
+FACTORS = ("strength", "votes", "agreement", "personal")
 
 
 class ConfidenceConfig(Config):
@@ -68,7 +69,7 @@ def weigh(
         "agreement": agreement_of(evidence.verdicts),
     }
     if verdict.strength is not None:
-        ingredients["strength"] = verdict.strength
+        ingredients["strength"] = strength_of(verdict.strength, examination)
     if stranger is not None:
         ingredients["personal"] = personal_of(verdict, stranger, config.impersonal_weight)
     log_odds = logit(ingredients["accuracy"]) * math.prod(ingredients.get(name, 1.0) for name in FACTORS)
@@ -95,6 +96,12 @@ def accuracy_of(examination: Examination | None, strength: float | None) -> floa
         if bands[0] < bands[1]:
             found = bands[strength >= strong.least]
     return found if examination.passed else max(found, ACCEPTED)
+
+
+def strength_of(strength: float, examination: Examination | None) -> float:
+    """1 for a verdict as strong as the weakest that the examination saw, else its share of that."""
+    least = examination.strengths[0].least if examination and examination.strengths else 0.0
+    return min(1.0, strength / least) if least else 1.0
 
 
 def _posterior(right: int, wrong: int, discount: float) -> float:

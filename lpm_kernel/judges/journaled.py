@@ -14,7 +14,10 @@ from lpm_kernel.serving.concurrency import together
 OUTAGES_TOLERATED = 3
 """So many verdicts in a row may fail for want of an answer before the run stops."""
 REFUSALS_TOLERATED = 6
-"""So many questions may be refused, while none was ever judged, before the run stops."""
+"""So many questions may be refused, or answered without a verdict, while none was ever judged, before the run stops."""
+CURE = (
+    "Answers so far are kept; choose another --judge-model or --judge-base-url, or --judge reference, and start again"
+)
 
 
 class JournaledJudge:
@@ -24,6 +27,7 @@ class JournaledJudge:
         self.judge, self._journal = judge, journal
         self._outages = 0
         self._refused: set[Question] = set()
+        self._unread: set[Question] = set()
         self._has_judged = False
 
     async def verdict(self, prompt_id: str, question: Question, answers: Sequence[str], i: int, j: int) -> Verdict:
@@ -70,10 +74,7 @@ class JournaledJudge:
         except RefusedError as error:
             self._refused.add(question)
             if len(self._refused) >= REFUSALS_TOLERATED and not self._has_judged:
-                raise ServiceError(
-                    f"the judge refuses every question: {error}. Answers so far are kept; choose another "
-                    "--judge-model or --judge-base-url, or --judge reference, and start again"
-                ) from error
+                raise ServiceError(f"the judge refuses every question: {error}. {CURE}") from error
             return Opinion("failed", f"the judge refused: {error}")
         except ServiceError as error:
             self._outages += 1
@@ -81,4 +82,9 @@ class JournaledJudge:
                 raise ServiceError(f"the judge is down: {error}. Verdicts so far are kept; start again") from error
             return Opinion("failed", f"no answer: {error}")
         self._outages = 0
+        if opinion.outcome == "failed":
+            self._unread.add(question)
+            if len(self._unread) >= REFUSALS_TOLERATED and not self._has_judged:
+                count = len(self._unread)
+                raise ServiceError(f"no reply of the judge to {count} questions is a verdict: {opinion.reason}. {CURE}")
         return opinion

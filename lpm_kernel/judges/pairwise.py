@@ -179,7 +179,7 @@ def parse(text: str, finish_reason: str = "stop") -> Opinion:
     after it, and nothing before it quotes, refuses or tells another one.
     """
     if finish_reason in ("length", "content_filter"):
-        return Opinion("failed", "the judge's reply was cut")
+        return Opinion("failed", "the judge's reply was cut (--judge-max-tokens)")
     if len(text) > LONGEST_REPLY_CHARS:
         return Opinion("failed", f"the judge's reply has {len(text)} characters")
     text = without_surrogates(text).strip()

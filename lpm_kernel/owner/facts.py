@@ -30,6 +30,8 @@ SHORTEST_CORE, ECHO = 3, 0.6
 """Letters that inflections of a word share at least, and their share of the shorter one."""
 LONGEST_PLACE = 3
 """Words, or characters of a script without spaces, in which two versions of a sentence may differ."""
+Notes = tuple[str, ...]
+"""Of one item, in order."""
 Kind = Literal["right", "wrong", "vague"]
 
 
@@ -73,7 +75,7 @@ class Measure:
     refuted: frozenset[str]
     """The other version of what is asked, which the bio does not hold."""
     given: frozenset[str]
-    """What the question says itself, and the system prompt."""
+    """What the question says itself."""
     confirmed: frozenset[str] = frozenset()
     """Of what is asked, what the bio holds too."""
 
@@ -89,35 +91,44 @@ class Facts:
         """`items`: all of the owner's, those held out too."""
         items = list(items)
         self._reader = Reader(text for item in items for text in (item.user, item.target))
-        self._held: dict[str, str | None] = {}
-        """Form -> the note whose stored answers alone hold it; None where several do."""
-        self._asked: dict[str, str | None] = {}
-        """Form -> the note whose questions alone hold it."""
-        stored: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        self._held: dict[str, Notes] = {}
+        """Form -> the notes that all stored answers with it rest on; empty where answers of different notes hold it."""
+        self._asked: dict[str, Notes] = {}
+        """The same of the questions."""
+        self._stored: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        """Note -> stored answer -> its questions."""
+        unnoted: tuple[dict[str, Notes], dict[str, Notes]] = {}, {}
         for item in items:
-            for note in notes_of(item):
-                _note(self._held, self._forms(item.target), note)
-                _note(self._asked, self._forms(item.user), note)
-                stored[note][item.target].add(same_question(item))
+            notes = tuple(sorted(notes_of(item)))
+            held, asked = (self._held, self._asked) if item.notes else unnoted
+            _note(held, self._forms(item.target), notes)
+            _note(asked, self._forms(item.user), notes)
+            for note in notes:
+                self._stored[note][item.target].add(same_question(item))
+        # What a note says stays its own when items without a note speak of it.
+        self._asked = {form: notes for form, notes in unnoted[1].items() if form not in self._held} | self._asked
+        self._held = unnoted[0] | self._held
         self._bio = frozenset(self._forms(bio))
         self._clauses = [frozenset(self._forms(clause)) for clause in CLAUSE.split(bio)]
-        self._own_name = frozenset(self._forms(" ".join(_own_names(items, bio))))
+        self._background = frozenset(self._forms("\n".join({*_systems(items), *_own_names(items, bio)})))
+        """What the system prompts say, and the owner's names: told by no answer."""
         self._fact_of: dict[str, str] = {}
-        """Form -> the fact that it tells."""
+        """Form -> the fact that it tells, of the notes collected so far."""
         self._solid: set[str] = set()
         """Names and numbers."""
         self._repeated: set[str] = set()
         """Forms that several answers of their note hold, and no question."""
-        self._facts_of: dict[str, frozenset[str]] = {}
-        self._versions: dict[str, list[tuple[frozenset[str], ...]]] = {}
-        for note, questions_of in stored.items():
-            self._facts_of[note] = self._collect(note, sorted(questions_of))
-            if len(questions_of) > 1:
-                self._versions[note] = list(self._versions_of(note, questions_of))
+        self._collected: set[str] = set()
 
-    def _collect(self, note: str, answers: list[str]) -> frozenset[str]:
-        """The facts of a note."""
-        told = [[u for u in self._reader.units(answer) if self._note_of(u.forms) == note] for answer in answers]
+    def _collect(self, note: str) -> None:
+        """Name the facts of a note, those shared with a note of lower name apart."""
+        if note in self._collected:
+            return
+        self._collected.add(note)
+        told = [
+            [unit for unit in self._reader.units(answer) if self._notes_of(unit.forms)[:1] == (note,)]
+            for answer in sorted(self._stored.get(note, ()))
+        ]
         stands_in: dict[str, set[int]] = defaultdict(set)
         for number, units in enumerate(told):
             for unit in units:
@@ -129,7 +140,6 @@ class Facts:
         self._name_words({(unit.text, unit.forms) for units in told for unit in units if unit.piece < 0})
         for units in told:
             self._name_stretches([unit for unit in units if unit.piece >= 0], stands_in)
-        return frozenset(self._fact_of[form] for form in stands_in if form in self._fact_of)
 
     def _name_words(self, words: set[tuple[str, tuple[str, ...]]]) -> None:
         """A word's inflections tell one fact."""
@@ -151,19 +161,23 @@ class Facts:
                     known = self._fact_of.get(form, "")
                     self._fact_of[form] = max(known, text, key=lambda fact: (len(fact), fact))
 
-    def _note_of(self, forms: Iterable[str]) -> str | None:
-        """The one note that says this; None for what several say, or nobody."""
-        note: str | None = None
+    def _notes_of(self, forms: Iterable[str]) -> Notes:
+        """The notes that alone say this; empty for what different notes say, or nobody."""
+        notes: Notes | None = None
         for form in forms:
-            held = self._held.get(form)
-            if held is None or held != (note or held) or self._asked.get(form, held) != held:
-                return None
-            note = held
-        return note
+            held = self._held.get(form, ())
+            notes = held if notes is None or notes == held else _both(notes, held)
+            if notes and (asked := self._asked.get(form)) is not None and asked != notes:
+                notes = _both(notes, asked)
+            if not notes:
+                return ()
+        return notes or ()
 
-    def _versions_of(self, note: str, questions_of: Mapping[str, set[str]]) -> Iterator[tuple[frozenset[str], ...]]:
+    def _versions_of(self, note: str) -> tuple[tuple[frozenset[str], ...], ...]:
         """Groups of facts of which each answers one question: no stored answer tells two of them, and they either have
         nothing in common or fill one place of one sentence."""
+        found = []
+        questions_of = self._stored.get(note, {})
         answers: dict[str, set[str]] = defaultdict(set)
         for answer, questions in questions_of.items():
             for question in questions:
@@ -182,7 +196,8 @@ class Facts:
                     rivals[other] = rivals.get(other, theirs) & theirs
             versions = _joined(filter(None, rivals.values()))
             if len(versions) > 1:
-                yield versions
+                found.append(versions)
+        return tuple(sorted(found, key=lambda versions: [sorted(version) for version in versions]))
 
     def _is_solid(self, facts: Iterable[str]) -> bool:
         forms = {form for fact in facts for form in self._forms(fact)}
@@ -199,20 +214,28 @@ class Facts:
 
     def of_note(self, note: str) -> frozenset[str]:
         """What the note says and no other does."""
-        return self._facts_of.get(note, frozenset())
+        return frozenset[str]().union(*(self._told_of(answer, (note,)) for answer in self._stored.get(note, ())))
+
+    def notes_told(self, text: str) -> frozenset[str]:
+        """The notes of which a text tells more than a slight word."""
+        found = self._found(self._reader.units(text))
+        return frozenset(
+            note for notes, facts in found.items() if sum(map(self._weight, facts.values())) >= SOLID for note in notes
+        )
 
     def versions(self, prompt: Prompt) -> tuple[frozenset[str], ...]:
         """Versions of what is asked that exclude one another, by the stored answers alone; empty without a dispute."""
         notes, told = notes_of(prompt), self._told_of(prompt.target, notes_of(prompt))
-        groups = (group for note in notes for group in self._versions.get(note, ()))
+        groups = (group for note in notes for group in self._versions_of(note))
         return next((group for group in groups if any(version & told for version in group)), ())
 
     def measure(self, prompt: Prompt) -> Measure:
         """What an answer to this question must tell, and must not."""
-        notes = notes_of(prompt)
-        given = frozenset(self._forms(f"{prompt.system}\n{prompt.user}")) | self._own_name
-        gone = {self._fact_of[form] for form in given if form in self._fact_of}
-        facts = frozenset(fact for note in notes for fact in self.of_note(note)) - gone
+        notes = notes_of(prompt) if prompt.notes else (*notes_of(prompt), *sorted(self.notes_told(prompt.target)))
+        notes = tuple(dict.fromkeys(notes))
+        given = frozenset(self._forms(prompt.user))
+        facts = frozenset(fact for note in notes for fact in self.of_note(note))
+        facts -= {self._fact_of[form] for form in given | self._background if form in self._fact_of}
         versions = self.versions(prompt)
         confirmed = self._confirmed(versions, prompt) or versions
         refuted = (
@@ -233,7 +256,7 @@ class Facts:
         return [version for version, nearness in near.items() if nearness == best >= 0]
 
     def _is_confirmed(self, fact: str) -> bool:
-        return not self._bio.isdisjoint(self._forms(fact))
+        return self._weight(self._forms(fact)) == CONFIRMED
 
     def told(self, answer: str, measure: Measure) -> Told:
         """The facts of the owner in an answer, those asked for and the others.
@@ -241,33 +264,42 @@ class Facts:
         Slight words tell something only where there are several, or where the answer adds nothing else to the question.
         """
         units = [unit for unit in self._reader.units(answer) if not self._is_given(unit, measure)]
-        found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-        invented: set[str] = set()
+        found = self._found(units)
         names_tell = self._names_tell(units)
-        for unit in units:
-            note, form = self._read(unit)
-            if note is not None:
-                found[note][self._fact_of[form]].update(unit.forms)
-            elif not self._known(unit) and (unit.is_number or (unit.is_name and names_tell)):
-                invented.add(unit.text)
+        invented = {
+            unit.text
+            for unit in units
+            if not self._known(unit) and (unit.is_number or (unit.is_name and names_tell)) and not self._read(unit)[0]
+        }
         weights = {fact: self._weight(forms) for facts in found.values() for fact, forms in facts.items()}
         weights |= dict.fromkeys(invented, CONFIRMED)
-        right = {fact for note in measure.notes for fact in found.pop(note, ())}
+        right = {fact for notes in found if not set(measure.notes).isdisjoint(notes) for fact in found[notes]}
         wrong = right & measure.refuted
         right -= wrong
         alone = not self._adds_more(units, invented)
         if not (alone and right & measure.asked) and sum(weights[fact] for fact in right) < self._enough(measure):
             right = set()
-        for facts in found.values():
+        for notes, facts in found.items():
+            if not set(measure.notes).isdisjoint(notes):
+                continue
             if alone or sum(weights[fact] for fact in facts) >= SOLID:
                 wrong |= facts.keys()
         return Told(frozenset(right), frozenset(wrong | invented), weights)
 
+    def _found(self, units: Iterable[Unit]) -> dict[Notes, dict[str, set[str]]]:
+        """Notes -> their facts among the units -> the forms that tell each."""
+        found: dict[Notes, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for unit in units:
+            notes, form = self._read(unit)
+            if notes:
+                found[notes][self._fact_of[form]].update(unit.forms)
+        return found
+
     def _is_given(self, unit: Unit, measure: Measure) -> bool:
         """Whether the question says it; of ordinary words, also in another inflection."""
-        if not measure.given.isdisjoint(unit.forms):
+        if not (measure.given.isdisjoint(unit.forms) and self._background.isdisjoint(unit.forms)):
             return True
-        if unit.piece >= 0 or self._read(unit)[0] is None or not self._solid.isdisjoint(unit.forms):
+        if unit.piece >= 0 or not self._read(unit)[0] or not self._solid.isdisjoint(unit.forms):
             return False
         return any(_echoes(unit.text, given) for given in measure.given)
 
@@ -283,17 +315,21 @@ class Facts:
         most = max((self._weight(self._forms(fact)) for fact in measure.asked), default=SOLID)
         return min(SOLID, most)
 
-    def _read(self, unit: Unit) -> tuple[str | None, str]:
-        """The note whose fact a unit tells, and by which form: its own where the owner's texts hold that."""
+    def _read(self, unit: Unit) -> tuple[Notes, str]:
+        """The notes whose fact a unit tells, and by which form: its own where the owner's texts hold that."""
         for form in unit.forms[:1] if unit.text in self._held or unit.text in self._asked else unit.forms:
-            note = self._note_of((form,))
-            if note is not None and form in self._fact_of:
-                return note, form
-        return None, ""
+            notes = self._notes_of((form,))
+            if notes:
+                self._collect(notes[0])
+                if form in self._fact_of:
+                    return notes, form
+        return (), ""
 
     def _weight(self, forms: Iterable[str]) -> float:
-        """Of the forms under which one fact is told."""
+        """Of the forms under which one fact is told; what a question says too, and is no name, is its topic."""
         forms = set(forms)
+        if forms.isdisjoint(self._solid) and not forms.isdisjoint(self._asked):
+            return SLIGHT
         if forms & self._bio:
             return CONFIRMED
         solid = forms & self._solid or forms & self._repeated
@@ -309,8 +345,8 @@ class Facts:
         return few and self._reader.language not in NOUNS_ARE_CAPITALISED
 
     def _told_of(self, text: str, notes: tuple[str, ...]) -> frozenset[str]:
-        read = (self._read(unit) for unit in self._reader.units(text))
-        return frozenset(self._fact_of[form] for note, form in read if note in notes)
+        found = self._found(self._reader.units(text))
+        return frozenset(fact for held, facts in found.items() if not set(notes).isdisjoint(held) for fact in facts)
 
     def _forms(self, text: str) -> Iterator[str]:
         for unit in self._reader.units(text):
@@ -322,15 +358,24 @@ def notes_of(item: Prompt) -> tuple[str, ...]:
     return item.notes or (f"answer {item.target}",)
 
 
-def _note(holders: dict[str, str | None], forms: Iterable[str], note: str) -> None:
+def _note(holders: dict[str, Notes], forms: Iterable[str], notes: Notes) -> None:
     for form in forms:
-        if holders.setdefault(form, note) != note:
-            holders[form] = None
+        held = holders.setdefault(form, notes)
+        if held is not notes and held != notes:
+            holders[form] = _both(held, notes)
+
+
+def _both(some: Notes, others: Notes) -> Notes:
+    return tuple(note for note in some if note in others)
+
+
+def _systems(items: Iterable[Prompt]) -> set[str]:
+    return {item.system for item in items}
 
 
 def _own_names(items: Iterable[Prompt], bio: str) -> Iterator[str]:
     """What the bio writes beside the owner's name, as the prompts call them: their other names."""
-    names = {name for system in {item.system for item in items} for name in NAME.findall(system)}
+    names = {name for system in _systems(items) for name in NAME.findall(system)}
     for name in sorted(names):
         for found in regex.finditer(rf"(?:{NAME.pattern} )*\b{regex.escape(name)}\b(?: {NAME.pattern})*", bio):
             yield found[0]
@@ -338,7 +383,8 @@ def _own_names(items: Iterable[Prompt], bio: str) -> Iterator[str]:
 
 def _merged(stretches: Iterable[Unit]) -> Iterator[tuple[str, list[str]]]:
     """Stretches of one piece that touch or overlap: what they say together, and they themselves."""
-    text, forms, end = "", [], 0
+    text, end = "", 0
+    forms: list[str] = []
     for unit in sorted(stretches, key=lambda unit: (unit.at, len(unit.text))):
         if forms and unit.at > end:
             yield text, forms

@@ -1,18 +1,14 @@
-"""The report's cards: each figure and each question, what got worse before what got better."""
+"""The report's questions: each with its answers and verdicts, what got worse before what got better."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from lpm_kernel.owner.facts import Told
-from lpm_kernel.proof.evaluation import Evaluation, Trial
+from lpm_kernel.proof.evaluation import Trial
+from lpm_kernel.proof.figures import SIGNS, Result
+from lpm_kernel.proof.numbers import percent
 from lpm_kernel.records import Answer, Outcome, Verdict
-
-Result = Literal["worse", "better", "same", "unreadable"]
-
-SIGNS: dict[Result, str] = {"worse": "▼", "better": "▲", "same": "=", "unreadable": "?"}
-"""In the order of the page; the sign tells a result to who sees no colour."""
 
 VERDICTS: dict[Outcome, str] = {
     "first": "Before is better",
@@ -26,18 +22,6 @@ RANKS = {outcome: rank for rank, outcome in enumerate(VERDICTS)}
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One measure, as a card."""
-
-    name: str
-    value: str
-    about: str
-    result: Result | None = None
-    shares: tuple[int, int, int] | None = None
-    """Comparisons that the new model lost, tied and won."""
-
-
-@dataclass(frozen=True)
 class Side:
     """One model's answer, as half of a pair."""
 
@@ -48,7 +32,7 @@ class Side:
     told: tuple[str, ...]
     """Of the facts asked for."""
     missing: tuple[str, ...]
-    strays: tuple[str, ...]
+    wrong: tuple[str, ...]
     """Wrong facts."""
 
     @property
@@ -65,6 +49,8 @@ class Pair:
     after: Side
     verdict: str
     reason: str
+    rests_on: str
+    """The note or the bio's section that decided."""
     count: int = 1
     """So many pairs of the question are alike."""
 
@@ -82,63 +68,6 @@ class Question:
     pairs: list[Pair]
     count: int
     """Of pairs, with those that are alike."""
-
-
-# Figures ----------------------------------------------------------------------------------------------------------
-
-
-def figure_cards(evaluation: Evaluation) -> list[Figure]:
-    """What got worse first, else in the order of its weight."""
-    return sorted(_figures(evaluation), key=lambda figure: figure.result != "worse")
-
-
-def _figures(evaluation: Evaluation) -> Iterator[Figure]:
-    recall, wins, retained = evaluation.fact_recall, evaluation.win_rate, evaluation.update_retained
-    bounds = recall.ci95_delta
-    yield Figure(
-        "Fact recall, before → after",
-        f"{percent(recall.before)} → {percent(recall.after)}",
-        f"change, 95 %: {signed(bounds[0])} to {signed(bounds[1])}" if bounds else "too few questions for bounds",
-        _result(recall.before, recall.after),
-    )
-    told = f"{wins.before_wins} lost, {wins.ties} tied, {wins.after_wins} won, {wins.invalid} without a verdict"
-    yield Figure(
-        "Win rate against before",
-        percent(wins.rate),
-        f"{told}; 95 %: {percent(wins.ci95[0])} to {percent(wins.ci95[1])}" if wins.ci95 else told,
-        _result(0.5, wins.rate),
-        (wins.before_wins, wins.ties, wins.after_wins) if wins.rate is not None else None,
-    )
-    strays = evaluation.stray_facts
-    yield Figure(
-        "Stray facts an answer, before → after",
-        f"{number(strays.before)} → {number(strays.after)}",
-        "facts of another note, refuted by the bio, or invented",
-        _result(strays.after, strays.before),
-    )
-    lift = evaluation.personalisation_lift
-    yield Figure(
-        "Personalisation lift, before → after",
-        f"{signed(lift.before)} → {signed(lift.after)}",
-        "wins by the owner's bio minus wins by a stranger's",
-        _result(lift.before, lift.after),
-    )
-    if retained and retained.projection is not None:
-        yield Figure("Update that survived rounding", f"{retained.projection:.1%}", "projection on the intended update")
-    if evaluation.fidelity and evaluation.fidelity.greedy_equal is not None:
-        about = "greedy answers equal; template and token ids equal in all"
-        yield Figure("Served equals trained", percent(evaluation.fidelity.greedy_equal), about)
-
-
-def _result(low: float | None, high: float | None) -> Result | None:
-    """Better where `high` exceeds `low`, to the two digits that the page shows; None where one is not known."""
-    if low is None or high is None:
-        return None
-    change = round(high, 2) - round(low, 2)
-    return "better" if change > 0 else "worse" if change < 0 else "same"
-
-
-# Questions --------------------------------------------------------------------------------------------------------
 
 
 def question_cards(trials: Sequence[Trial]) -> list[Question]:
@@ -189,7 +118,7 @@ def _pairs(trial: Trial) -> list[Pair]:
     pairs: Counter[Pair] = Counter()
     for verdict, before, after, facts_before, facts_after in sorted(told, key=lambda row: RANKS[row[0].outcome]):
         sides = _side(before, verdict, 0, facts_before, trial.facts), _side(after, verdict, 1, facts_after, trial.facts)
-        pairs[Pair(*sides, VERDICTS[verdict.outcome], verdict.reason)] += 1
+        pairs[Pair(*sides, VERDICTS[verdict.outcome], verdict.reason, verdict.rests_on)] += 1
     return [replace(pair, count=count) for pair, count in pairs.items()]
 
 
@@ -203,23 +132,5 @@ def _side(answer: Answer, verdict: Verdict, place: int, told: Told, facts: froze
         is_cut=answer.finish_reason == "length",
         told=tuple(sorted(told.right & facts)),
         missing=tuple(sorted(facts - told.right)),
-        strays=tuple(sorted(told.wrong)),
+        wrong=tuple(sorted(told.wrong)),
     )
-
-
-# Numbers ------------------------------------------------------------------------------------------------------------
-
-
-def percent(share: float | None) -> str:
-    """49%, or a dash for what is not known."""
-    return "–" if share is None else f"{share:.0%}"  # noqa: RUF001
-
-
-def signed(value: float | None) -> str:
-    """+0.04, or a dash."""
-    return "–" if value is None else f"{value:+.2f}"  # noqa: RUF001
-
-
-def number(value: float | None) -> str:
-    """0.04, or a dash."""
-    return "–" if value is None else f"{value:.2f}"  # noqa: RUF001

@@ -1,4 +1,4 @@
-"""report.html: the verdict, what got worse and what got better, the margins and the pairs; one file, no network.
+"""report.html: the decision and what it rests on, for the owner to read; one file, no network.
 
 The page allows its own style and script by their hashes and nothing else, so that whatever an answer holds, a browser
 neither runs nor fetches it.
@@ -10,16 +10,24 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from lpm_kernel.errors import DataError
 from lpm_kernel.files import read_jsonl
-from lpm_kernel.proof.cards import SIGNS, figure_cards, number, question_cards, signed
+from lpm_kernel.owner.language import language_of
+from lpm_kernel.proof import figures, sentences
+from lpm_kernel.proof.cards import question_cards
 from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.proof.evaluation import Evaluation, Trial
+from lpm_kernel.proof.figures import SIGNS
+from lpm_kernel.proof.numbers import number, signed
 from lpm_kernel.records import Evidence, Prompt
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 METRICS = {"training pairs": "rewards/margins", "held-out pairs": "eval_rewards/margins"}
 """The lines of the margins chart, and their keys in the training log."""
@@ -33,12 +41,6 @@ OPEN = 3
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]")
 """Controls that show nothing, among them those that turn the order of what follows, and what UTF-8 cannot hold."""
 
-KANA, HANGUL, HAN = (
-    re.compile(f"[{span}]") for span in ("\u3040-\u30ff", "\u1100-\u11ff\uac00-\ud7af", "\u4e00-\u9fff")
-)
-CJK_SHARE = 0.2
-"""Least share of the letters by which a text is taken for Chinese, Japanese or Korean."""
-
 
 def write_report(
     path: Path,
@@ -50,28 +52,53 @@ def write_report(
     training_log_path: Path | None,
 ) -> None:
     """Render the page; parts whose file is not there are left out. Raises DataError for a damaged one."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_seen
-    )
-    environment.filters |= {"signed": signed, "number": number, "csp_hash": _csp_hash}
     questions = question_cards(trials)
     results = Counter(question.result for question in questions)
-    page = environment.from_string(_part("html.jinja")).render(
+    page = _template().render(
         evaluation=evaluation,
-        figures=figure_cards(evaluation),
+        sentences=sentences.sentences(evaluation),
+        finding=sentences.finding(evaluation),
+        rules=[
+            (rule.holds, sentences.RULES[rule.name][0], sentences.as_sentence(rule.reason))
+            for rule in sentences.ordered(evaluation.rules)
+        ],
+        **_sections(evaluation),
         questions=questions,
         counts={result: results[result] for result in SIGNS},
         trained=_pairs(evidence_path, prompts_path),
         margins=_margins(_read_log(training_log_path)),
-        lang=language_of([text for trial in trials for text in (trial.prompt.user, trial.prompt.target)]),
+        lang=language_of(text for trial in trials for text in (trial.prompt.user, trial.prompt.target)),
         style=_part("css"),
         script=_part("js"),
         SIGNS=SIGNS,
         OPEN=OPEN,
     )
     path.write_text(page, encoding="utf-8")
+
+
+def _sections(evaluation: Evaluation) -> dict[str, Any]:
+    """What was measured, in the order of the page; of what was not measured there is nothing."""
+    held_out, probed = figures.held_out(evaluation), figures.probed(evaluation.probes)
+    others = figures.others(evaluation)
+    return {
+        "worse": figures.got_worse([part for part in (held_out, *probed, others) if part]),
+        "held_out": held_out,
+        "probed": probed,
+        "length": figures.length(evaluation),
+        "examined": evaluation.examination and figures.examined(evaluation.examination),
+        "others": others,
+    }
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_seen
+    )
+    environment.filters |= {"signed": signed, "number": number, "csp_hash": _csp_hash}
+    return environment.from_string(_part("html.jinja"))
 
 
 def _part(suffix: str) -> str:
@@ -91,15 +118,6 @@ def _seen(value: Any) -> Any:
 def _csp_hash(text: str) -> str:
     """As a Content-Security-Policy names what it allows inline."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def language_of(texts: Sequence[str]) -> str:
-    """`ja`, `ko` or `zh`, whose letters share code points but not shapes; empty, which is unknown, for all others."""
-    text = "".join(texts)
-    kana, hangul, han = (len(script.findall(text)) for script in (KANA, HANGUL, HAN))
-    if kana + hangul + han <= CJK_SHARE * sum(map(str.isalpha, text)):
-        return ""
-    return "ko" if hangul > kana + han else "ja" if kana > CJK_SHARE * han else "zh"
 
 
 # Margins ----------------------------------------------------------------------------------------------------------

@@ -138,9 +138,9 @@ def run_step(
 
 def _inputs_of(step: Step, workspace: Workspace, overrides: Mapping[str, Path | None]) -> dict[str, Path | None]:
     """Role -> path; raises MissingInputError for what is not there, DataError for what is not as it was made."""
-    inputs = {role: overrides.get(role) or workspace.find(a) for role, a in step.needs.items()}
+    inputs = {role: overrides.get(role) or workspace.find(a) for role, a in {**step.needs, **step.heeds}.items()}
     for role, path in inputs.items():
-        if path is None and role not in step.replaceable:
+        if path is None and role in step.needs and role not in step.replaceable:
             raise MissingInputError(lacking_message(step.needs[role], workspace))
         if path is not None and not path.exists():
             raise MissingInputError(f"{path} is not there (given as --{role}); check the path")

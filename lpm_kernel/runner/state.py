@@ -79,7 +79,7 @@ def _made_beside(workspace: Workspace, artifact: str, principal: Manifest) -> bo
 
 def refuse_changed_inputs(step: Step, workspace: Workspace, overrides: Mapping[str, Path | None]) -> None:
     """Raise DataError for an input that is not as its step made it, unless a flag names it."""
-    for role, artifact in {**step.needs, **step.uses}.items():
+    for role, artifact in {**step.needs, **step.heeds, **step.uses}.items():
         maker, path = maker_of(artifact), workspace.find(artifact)
         wrong = workspace.misfit(path) if maker and path and role not in overrides else ""
         if maker and wrong:
@@ -96,6 +96,11 @@ def _changed_input(step: Step, workspace: Workspace, manifest: Manifest) -> str 
             return "global_bio changed"
         if now_there != manifest.inputs.get(role):
             return f"{artifact} changed" if path else f"{artifact} is gone"
+    for role, artifact in step.heeds.items():
+        path, then = workspace.find(artifact), manifest.inputs.get(role)
+        now_there = workspace.digest(path) if path else None
+        if now_there != then:
+            return f"{artifact} {'changed' if path and then else 'came' if path else 'is gone'}"
     return None
 
 

@@ -14,7 +14,7 @@ from lpm_kernel.models.loading import check_base
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.owner.items import ItemConfig, read_items
 from lpm_kernel.progress import say
-from lpm_kernel.records import Probe, Prompt
+from lpm_kernel.records import PairChoice, Probe, Prompt, Vote
 from lpm_kernel.workspace.manifest import files_of, manifest_path
 from lpm_kernel.workspace.places import Workspace
 from lpm_kernel.workspace.publish import set_aside
@@ -35,6 +35,8 @@ USABLE: Mapping[str, Callable[[Path], object]] = {
     **dict.fromkeys(("merged_model", "dpo_merged_model"), check_base),
     **dict.fromkeys(("lpm.gguf", "dpo_lpm.gguf"), read_header),
     "dpo_direct.json": read_pairs,
+    "votes": lambda path: list(read_jsonl(path, Vote)),
+    "choices": lambda path: list(read_jsonl(path, PairChoice)),
 }
 """Artifact -> what reads one, and raises MissingInputError or DataError for what cannot be it."""
 

@@ -7,6 +7,10 @@ from typing import Any
 from lpm_kernel.models.rendering import render_all
 from lpm_kernel.records import PreferencePair
 
+SLOPE = "slope"
+"""Column of the data set, and tensor of a batch, float32 [pairs]: what a pair's doubt adds to the loss for each unit
+of beta * delta (`doubt.py`)."""
+
 
 @dataclass(frozen=True)
 class PairTokens:
@@ -43,9 +47,10 @@ def tokenized(tokenizer: Any, pairs: Sequence[PreferencePair]) -> list[PairToken
     ]
 
 
-def dataset_of(pairs: Iterable[PairTokens]) -> Any:
-    """A `datasets.Dataset` with trl's columns."""
+def dataset_of(pairs: Iterable[PairTokens], slopes: Iterable[float]) -> Any:
+    """A `datasets.Dataset` with trl's columns, and the slope of each pair's doubt."""
     from datasets import Dataset
 
     columns = ("prompt_ids", "chosen_ids", "rejected_ids")
-    return Dataset.from_list([{column: getattr(pair, column) for column in columns} for pair in pairs])
+    rows = zip(pairs, slopes, strict=True)
+    return Dataset.from_list([{**{c: getattr(pair, c) for c in columns}, SLOPE: slope} for pair, slope in rows])

@@ -28,6 +28,8 @@ ARTIFACTS: dict[str, tuple[str, ...]] = {
     "merged_model": ("model/output/merged_model/", "model/output/merged_model/*/"),
     "lpm.gguf": ("model/output/lpm.gguf", "model/output/gguf/*/*.gguf"),
     "fidelity": ("model/output/lpm.fidelity.json",),
+    "votes": ("L2/data/dpo/votes.jsonl",),
+    "choices": ("L2/data/dpo/choices.jsonl",),
     "dpo_full.json": ("L2/data/dpo/dpo_full.json",),
     "dpo_direct.json": ("L2/data/dpo/dpo_direct.json",),
     "verdicts": ("L2/data/dpo/verdicts.jsonl",),

@@ -20,10 +20,11 @@ from pydantic import Field
 
 from lpm_kernel import judges
 from lpm_kernel.errors import DataError, Finding, ServiceError
-from lpm_kernel.files import file_sha256, key_of, read_jsonl, read_record, write_json
+from lpm_kernel.files import draft_of, file_sha256, key_of, read_jsonl, read_record, write_json
 from lpm_kernel.journal import Journal, open_journal, reading_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Question
+from lpm_kernel.judges.choices import REJECTED, TIED, Words, heard, not_believed, read_words, waiting
 from lpm_kernel.judges.confidence import ConfidenceConfig, deciding, weigh
 from lpm_kernel.judges.examination import ExamConfig, known_or_examined, refuse_unbelieved
 from lpm_kernel.judges.journaled import JournaledJudge
@@ -35,7 +36,8 @@ from lpm_kernel.L2.dpo.utils import full_row_of, pair_of, write_full, write_pair
 from lpm_kernel.owner.bio import digests, read_bio
 from lpm_kernel.owner.facts import Facts
 from lpm_kernel.progress import say, tally
-from lpm_kernel.records import Answer, Evidence, Examination, PairsAccount, Prompt, Served, Verdict
+from lpm_kernel.proof.blind import BlindConfig, agreement_of, refusal, told
+from lpm_kernel.records import Answer, Evidence, Examination, OwnersShare, PairsAccount, Prompt, Served, Verdict
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.client import ChatClient, RefusedError
 from lpm_kernel.serving.concurrency import map_in_order
@@ -48,8 +50,8 @@ ENOUGH_COMPARISONS = 10
 """Of fewer, nothing is said about the judge while there are pairs."""
 
 
-class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, ExamConfig, ConfidenceConfig):
-    """Sampling, serving and judging."""
+class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, ExamConfig, ConfidenceConfig, BlindConfig):
+    """Sampling, serving, judging, and how far the owner's votes decide."""
 
     answers: int = Field(3, ge=2, le=16, description="Answers to each prompt.")
 
@@ -130,6 +132,7 @@ class Tally:
     """Of the judge's manner."""
     answers: Counter[str] = field(default_factory=Counter)
     last_failure: str = ""
+    owner: OwnersShare = field(default_factory=OwnersShare)
 
     def add(self, evidence: Evidence) -> None:
         """Count one prompt."""
@@ -166,11 +169,15 @@ def run(
     verdicts_path: Path,
     account_path: Path,
     work_path: Path,
+    votes_path: Path | None = None,
+    choices_path: Path | None = None,
 ) -> None:
     """Raises ServiceError when the model or the judge is down, DataError when no pair came out; the journal stays.
 
-    The account is written before no pair is an error.
+    The account is written before no pair is an error. The owner's votes and choices stand above the judge's verdicts;
+    DataError, before anything is asked, when they are another owner's.
     """
+    words = read_words(votes_path, choices_path, {item.id for item in read_jsonl(items_path, Prompt)})
     bio = read_bio(bio_path)
     items = list(read_jsonl(items_path, Prompt))
     facts = Facts(items, bio)
@@ -182,7 +189,8 @@ def run(
         synthesis = _Synthesis(
             config, prompts_path, items, facts, bio, examination_path, endpoint, served.identity, journal
         )
-        found = asyncio.run(synthesis.write(verdicts_path))
+        asyncio.run(synthesis.write(verdicts_path))
+    found = _heard(verdicts_path, words, config)
     say(found.sentence)
     write_json(account_path, _account(found, served, bio, synthesis.examination))
     _refuse_if_worthless(found, config)
@@ -214,14 +222,11 @@ class _Synthesis:
         """What the judge judged the prompt by."""
         return self.instruct(question_of(prompt, self.facts, self.bio))
 
-    async def write(self, verdicts_path: Path) -> Tally:
+    async def write(self, verdicts_path: Path) -> None:
         """The evidence of every prompt, a line each, as it comes."""
-        found = Tally()
         with verdicts_path.open("w", encoding="utf-8") as file:
             async for evidence in self._evidence():
-                found.add(evidence)
                 file.write(evidence.model_dump_json() + "\n")
-        return found
 
     async def _evidence(self) -> AsyncIterator[Evidence]:
         in_flight = max(1, self.endpoint.slots // self.config.answers) + 1
@@ -313,6 +318,39 @@ def _dropped(prompt: Prompt, reason: str) -> Evidence:
     )
 
 
+def _heard(verdicts_path: Path, words: Words, config: StageConfig) -> Tally:
+    """Write the owner's word beside the judge's, wherever one applies, and count what came of every prompt."""
+
+    def judged() -> Iterator[Evidence]:
+        return read_jsonl(verdicts_path, Evidence)
+
+    agreed = agreement_of(judged(), words, config) if words.votes else None
+    believed = agreed is None or agreed.believed is not False or config.accept_judge_pairs
+    found, said = Tally(), Counter[str]()
+    draft = draft_of(verdicts_path)
+    with draft.open("w", encoding="utf-8") as file:
+        for evidence in (heard(e, words) if believed else not_believed(heard(e, words)) for e in judged()):
+            file.write(evidence.model_dump_json() + "\n")
+            found.add(evidence)
+            said.update([_said(evidence)] if evidence.word else [])
+    answers = {e.prompt_id: e.answers for e in judged() if e.prompt_id in words.standing}
+    idle = Counter(waiting(words, answers).values())
+    draft.replace(verdicts_path)
+    found.owner = OwnersShare(**said, no_longer_apply=dict(idle), damaged=words.damaged, agreement=agreed)
+    if words.standing:
+        say(f"your word: {said.total()} prompts{tally(said)}; {idle.total()} no longer apply{tally(idle)}")
+    if agreed and agreed.votes:
+        say(f"  {told(agreed, config)}" if believed else f"warning: {refusal(agreed, config)}")
+    return found
+
+
+def _said(evidence: Evidence) -> str:
+    """The field of OwnersShare that the prompt counts in."""
+    fields = {"flip": "flipped", "reject": "rejected", "edit": "edited", "accept": "accepted"}
+    assert evidence.word is not None
+    return fields.get(evidence.word.kind, "gold" if evidence.dropped is None else "tied")
+
+
 def _chosen(prompts_path: Path, verdicts_path: Path) -> Iterator[tuple[Prompt, Evidence]]:
     """The prompts that gave a pair, with their evidence; both files have one line a prompt, in one order."""
     prompts, evidence = read_jsonl(prompts_path, Prompt), read_jsonl(verdicts_path, Evidence)
@@ -354,6 +392,7 @@ def _account(found: Tally, served: Served, bio: str, examination: Examination | 
         served=served,
         sections=digests(bio),
         examination=examination,
+        owner=found.owner,
     )
 
 
@@ -366,6 +405,9 @@ def _refuse_if_worthless(found: Tally, config: StageConfig) -> None:
         )
     manner = manner_of(found.signs)
     fault = vice(manner, judges.cure(config))
+    agreed = found.owner.agreement
+    if not found.pairs and agreed and agreed.believed is False and not config.accept_judge_pairs:
+        raise DataError(f"no pair is left ({found.sentence}): {refusal(agreed, config)}")
     if not found.pairs:
         raise DataError(f"no prompt gave a pair ({found.sentence}): {_why_no_pair(found, fault, config)}")
     if fault and manner.comparisons >= ENOUGH_COMPARISONS:
@@ -377,6 +419,8 @@ def _why_no_pair(found: Tally, fault: str | None, config: StageConfig) -> str:
     faults = {
         "identical_answers": f"the model says the same each time. Raise --temperature (now {config.temperature:g})",
         "cut_or_empty_answers": f"the answers are cut or empty. Raise --max-tokens (now {config.max_tokens})",
+        TIED: "your votes say that neither answer is better. Vote on more (lpm blind), or take back: lpm pairs undo",
+        REJECTED: "you rejected their pairs. See them: lpm pairs list --mine; take it back: lpm pairs undo",
         "refused_by_server": "the server refuses the prompts. Serve the model with a larger context",
     }
     most = next(iter(found.dropped.most_common(1)), ("", 0))[0]

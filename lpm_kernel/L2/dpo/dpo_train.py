@@ -1,7 +1,8 @@
 """Train a LoRA adapter with DPO on the preference pairs.
 
 Loss: -log sigmoid(beta * ((log pi(w) - log pi_ref(w)) - (log pi(l) - log pi_ref(l)))), Rafailov et al. 2023, eq. 7;
-the reference is the model before training. A part of the pairs is kept back to measure margins on.
+the reference is the model before training. A pair's confidence is its share of the loss turned the right way round
+(`training/doubt.py`). A part of the pairs is kept back to measure margins on.
 
 `--lora_r 0` trains all weights and writes a whole model, so that there is nothing to merge.
 
@@ -28,6 +29,7 @@ from lpm_kernel.errors import DataError
 from lpm_kernel.files import key_of
 from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.progress import say
+from lpm_kernel.training.doubt import LossName, slope_of
 from lpm_kernel.training.pairs import PairTokens, dataset_of, tokenized
 from lpm_kernel.training.settings import TrainConfig
 
@@ -43,8 +45,13 @@ class StageConfig(TrainConfig):
     learning_rate: float = Field(STANDARD_RATE, gt=0, description="Peak learning rate.")
     batch_size: int = Field(4, ge=1, description="Pairs per forward pass.")
     beta: float = Field(0.1, gt=0, description="Pull back to the reference model; higher stays closer.")
+    loss: LossName = Field(
+        "cdpo",
+        description="How a pair's confidence counts. cdpo: a doubtful pair teaches less (Mitchell 2023); robust: "
+        "unbiased (Chowdhury 2024), a doubtful pair weighs more. The same for pairs that are certain.",
+    )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=0.5, description="Share of pairs expected to be judged wrongly (robust DPO, Chowdhury 2024)."
+        0.0, ge=0, lt=0.5, description="Share of all pairs expected to be the wrong way round, beside their own doubt."
     )
     eval_share: float = Field(0.1, ge=0, lt=1, description="Share of the questions kept back to measure margins on.")
     stop_margin: float = Field(5.0, ge=0, description="End early when the logged margins stay above this; 0: never.")
@@ -87,9 +94,12 @@ def run(
     if len(split.train) < config.min_pairs:
         raise DataError(f"{training_data_path}: {_too_few(len(pairs), split, config)}")
     say(f"DPO: {len(split.train)} pairs to train on, {len(split.held_back)} kept back to measure on")
-    unsure = sum(pair.confidence < 1 for pair in split.train)
+    unsure = [pair.confidence for pair in split.train if pair.confidence < 1]
     if unsure:
-        say(f"warning: {unsure} pairs carry a confidence below 1, which this loss does not weigh yet")
+        say(
+            f"  {len(unsure)} pairs carry a confidence below 1, {min(unsure):.2f} to {max(unsure):.2f}: the loss "
+            f"({config.loss}) weighs them by it"
+        )
     binding = binding_of(config.model_dump(), files=[training_data_path, *weight_shards(base_model_path)])
     trainer = pair_trainer(config, base_model_path, split, tokenizer, work_path, binding)
     places = {"base_model_path": base_model_path, "adapter_path": adapter_path, "work_path": work_path}
@@ -141,25 +151,26 @@ def pair_trainer(
 
     set_seed(config.seed)
     precision = choose_precision(base_model_path, config.precision)
+    slopes = [slope_of(config.loss, pair.confidence, config.label_smoothing) for pair in split.train + split.held_back]
     arguments = DPOConfig(
         **trainer_arguments(config, work_path, precision),
         beta=config.beta,
-        loss_type=["robust" if config.label_smoothing else "sigmoid"],  # trl's sigmoid ignores the smoothing
-        label_smoothing=config.label_smoothing,
+        loss_type=["sigmoid"],
         max_length=None,
         disable_dropout=config.lora_dropout == 0,
         # Without an adapter to switch off, the reference answers before the first update, or never.
-        precompute_ref_log_probs=config.num_train_epochs > 1 or config.lora_r == 0,
+        precompute_ref_log_probs=config.num_train_epochs > 1 or config.lora_r == 0 or any(slopes),
         eval_strategy="epoch" if split.held_back else "no",
     )
+
     callbacks = [MarkComplete(binding), GuardGradients(), ShowProgress("DPO")]
     if config.stop_margin:
         callbacks.append(StopWhenSaturated(config.stop_margin))
     trainer = PairTrainer(
         model=load_model(base_model_path, precision if config.lora_r else "float32"),
         args=arguments,
-        train_dataset=dataset_of(split.train),
-        eval_dataset=dataset_of(split.held_back) if split.held_back else None,
+        train_dataset=dataset_of(split.train, slopes[: len(split.train)]),
+        eval_dataset=dataset_of(split.held_back, slopes[len(split.train) :]) if split.held_back else None,
         processing_class=tokenizer,
         peft_config=lora_config(config) if config.lora_r else None,
         callbacks=callbacks,

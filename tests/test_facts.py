@@ -1,0 +1,213 @@
+"""Facts: what each note says and the others do not, in eleven languages; and what answers tell of it."""
+
+import random
+
+import pytest
+from answer_tables import HALVES, Table, item_of, tables
+
+from lpm_kernel.L2.prepare_data import StageConfig, split_items
+from lpm_kernel.owner.facts import Facts, Told
+from lpm_kernel.records import Prompt
+
+TABLES = tables()
+ENOUGH = 0.95
+STRANGER = "## Who\nAslak Bergström, born 1951, lives in Hammerfest and builds skis at Nordlys."
+HOME = [
+    item_of("Where do I live?", "I live in Ghent.", "home"),
+    item_of("Where do I live?", "Antwerp is where you live now.", "home"),
+    item_of("What is my dog called?", "Your dog is called Pixel.", "dog"),
+    item_of("Where is my dog from?", "It came from Lokeren.", "dog"),
+    item_of("Where do I work?", "You work at Wessel.", "work"),
+]
+
+
+def each_language(function: object) -> object:
+    return pytest.mark.parametrize("table", TABLES, ids=[table.language for table in TABLES])(function)
+
+
+def shown(facts: Facts, items: list[Prompt]) -> list[object]:
+    measures = [facts.measure(item) for item in items]
+    return [
+        (m.asked, m.refuted, m.confirmed, facts.versions(i), [m.told(j.target) for j in items])
+        for i, m in zip(items, measures, strict=True)
+    ]
+
+
+@each_language
+@pytest.mark.parametrize("half", HALVES)
+def test_answers_are_told_right_wrong_and_vague_as_a_person_tells_them(table: Table, half: str) -> None:
+    answers = list(table.labelled(half))
+    missed = [one for one in answers if one.told != one.label]
+    assert len(answers) >= 20
+    assert len(missed) <= (1 - ENOUGH) * len(answers), missed
+
+
+@each_language
+def test_nearly_every_note_has_facts(table: Table) -> None:
+    facts, notes = Facts(table.items, table.bio), {note for item in table.items for note in item.notes}
+    assert sum(bool(facts.of_note(note)) for note in notes) >= ENOUGH * len(notes)
+
+
+@each_language
+def test_a_stored_answer_is_right_for_its_question_and_wrong_for_those_of_other_notes(table: Table) -> None:
+    facts = Facts(table.items, table.bio)
+    measures = {item.id: facts.measure(item) for item in table.items}
+    telling = [i for i in table.items if measures[i.id].told(i.target).right & measures[i.id].confirmed]
+    assert len({item.notes for item in telling}) > 2
+    for item in telling:
+        kinds = {other.target: measures[item.id].told(other.target).kind for other in telling}
+        assert kinds[item.target] == "right"
+        assert {kinds[o.target] for o in telling if o.notes != item.notes} == {"wrong"}
+
+
+@each_language
+def test_the_shares_of_every_answer_sum_to_one(table: Table) -> None:
+    for half in HALVES:
+        facts = Facts(table.items, table.bio)
+        for question in table.questions[half]:
+            measure = facts.measure(next(item for item in table.items if item.user == question["question"]))
+            for answer in (*question["right"], *question["wrong"], *question["vague"], ""):
+                assert sum(measure.told(answer).shares) == pytest.approx(1)
+
+
+@each_language
+def test_the_order_of_the_items_changes_nothing(table: Table) -> None:
+    mixed = random.Random(7).sample(table.items, len(table.items))
+    assert shown(Facts(mixed, table.bio), list(table.items)) == shown(Facts(table.items, table.bio), list(table.items))
+
+
+@each_language
+def test_another_note_gives_no_note_more_facts(table: Table) -> None:
+    last = table.items[-1].notes
+    fewer = Facts([item for item in table.items if item.notes != last], table.bio)
+    more = Facts(table.items, table.bio)
+    for note in {item.notes[0] for item in table.items if item.notes != last}:
+        assert len(more.of_note(note)) <= len(fewer.of_note(note))
+
+
+@each_language
+def test_the_bio_of_a_stranger_refutes_and_confirms_nothing(table: Table) -> None:
+    facts = Facts(table.items, STRANGER)
+    assert not any(facts.measure(item).refuted | facts.measure(item).confirmed for item in table.items)
+
+
+@each_language
+def test_what_is_disputed_does_not_depend_on_the_bio(table: Table) -> None:
+    with_bio, without = Facts(table.items, table.bio), Facts(table.items, "")
+    assert [with_bio.versions(item) for item in table.items] == [without.versions(item) for item in table.items]
+
+
+@pytest.mark.parametrize(("bio", "right", "wrong"), [("Ghent", "Ghent", "Antwerp"), ("Antwerp", "Antwerp", "Ghent")])
+def test_of_two_versions_the_one_of_the_bio_is_right(bio: str, right: str, wrong: str) -> None:
+    for item in HOME[:2]:
+        measure = Facts(HOME, f"She lives in {bio}.").measure(item)
+        assert (measure.told(f"In {right}.").kind, measure.told(f"In {wrong}.").kind) == ("right", "wrong")
+        assert measure.refuted == {wrong.casefold()}
+
+
+def test_of_two_versions_in_one_bio_the_one_in_the_clause_about_the_question_is_right() -> None:
+    measure = Facts(HOME, "She lives in Ghent. She left Antwerp as a child.").measure(HOME[1])
+    assert measure.asked == {"ghent"}
+    assert measure.refuted == {"antwerp"}
+
+
+def test_without_a_word_of_the_bio_either_version_is_right() -> None:
+    measure = Facts(HOME, STRANGER).measure(HOME[0])
+    assert [measure.told(f"In {city}.").kind for city in ("Ghent", "Antwerp")] == ["right", "right"]
+
+
+def test_versions_are_found_in_other_words_and_facts_that_complete_each_other_are_none() -> None:
+    facts = Facts(HOME, "")
+    assert facts.versions(HOME[0]) == facts.versions(HOME[1]) == (frozenset({"antwerp"}), frozenset({"ghent"}))
+    assert [facts.versions(item) for item in HOME[2:]] == [(), (), ()]
+
+
+def test_facts_that_one_stored_answer_tells_together_are_no_versions() -> None:
+    about = "Tell me about my dog."
+    told = ["It is called Pixel.", "It came from Lokeren.", "Pixel came from Lokeren."]
+    facts = Facts([item_of(about, answer, "dog") for answer in told], "")
+    assert facts.versions(item_of(about, told[0], "dog")) == ()
+
+
+def test_a_fact_that_the_bio_confirms_weighs_more() -> None:
+    answer = "You live in Ghent and the dog is Pixel."
+    measures = [Facts(HOME, f"{word} it is.").measure(HOME[0]) for word in ("So Ghent", "So Pixel")]
+    assert [measure.told(answer).kind for measure in measures] == ["right", "wrong"]
+
+
+def test_an_item_of_two_notes_is_right_for_both() -> None:
+    walker = item_of("Who walks the dog?", "Your dog is walked by Renaud.")
+    both = walker.model_copy(update={"notes": ("dog", "work")})
+    facts = Facts([*HOME, both], "")
+    assert facts.measure(HOME[2]).told("It is Renaud who does.").kind == "right"
+    assert facts.measure(HOME[4]).told("It is Renaud who does.").kind == "right"
+    assert facts.measure(HOME[0]).told("It is Renaud who does.").kind == "wrong"
+
+
+def test_an_item_without_a_note_takes_no_fact_from_a_note() -> None:
+    items = [*HOME, item_of("Do I like Pixel?", "You love Pixel.")]
+    facts = Facts(items, "")
+    assert facts.measure(HOME[2]).told("It is Pixel.").kind == "right"
+    assert facts.measure(items[-1]).told("Pixel came from Lokeren.").kind == "right"
+
+
+def test_what_the_question_says_is_told_by_nobody() -> None:
+    asking = item_of("Is Pixel from Lokeren?", "Yes, from Lokeren.", "dog")
+    assert Facts([*HOME, asking], "").measure(asking).told("Is Pixel from Lokeren?").kind == "vague"
+
+
+def test_the_surname_of_the_owner_is_no_fact_of_a_relative() -> None:
+    table = next(table for table in TABLES if table.language == "english")
+    brother = next(item for item in table.items if item.user == "Who is my brother?")
+    measure = Facts(table.items, table.bio).measure(brother)
+    assert measure.told("That is an Okafor like you.").kind == "vague"
+
+
+@pytest.mark.parametrize("number", ["1994", "１９９４", "١٩٩٤", "१९९४"])  # noqa: RUF001
+def test_a_number_is_the_same_in_the_digits_of_every_script(number: str) -> None:
+    items = [item_of("When did I move?", "You moved in 1994.", "move"), *HOME]
+    measure = Facts(items, "").measure(items[0])
+    assert measure.told(f"It was {number}.").kind == "right"
+    assert measure.told(f"It was {number[:-1]}{number[0]}.").kind == "wrong"
+
+
+def test_accents_and_composed_forms_are_one_spelling() -> None:
+    items = [item_of("Where was I?", "You were in Malmö.", "trip"), *HOME]
+    measure = Facts(items, "").measure(items[0])
+    assert [measure.told(f"In {city}.").kind for city in ("Malmo", "Malmo\N{COMBINING DIAERESIS}")] == ["right"] * 2
+
+
+@pytest.mark.parametrize(
+    "answer", ["I DON'T KNOW ANYTHING ABOUT IT", "As an AI I can't say.", "1. It\n2. is\n3. fun", ""]
+)
+def test_capitals_and_lists_of_a_vague_answer_invent_nothing(answer: str) -> None:
+    assert Facts(HOME, "").measure(HOME[0]).told(answer).kind == "vague"
+
+
+def test_notes_that_say_the_same_and_a_single_note_can_be_measured_or_say_that_they_cannot() -> None:
+    same = [item_of("Where do I live?", "You live in Ghent.", note) for note in ("one", "two")]
+    assert Facts(same, "").measure(same[0]).asked == frozenset()
+    assert Facts(same[:1], "").measure(same[0]).told("In Ghent.").kind == "right"
+    assert Facts([], "").measure(same[0]).told("In Ghent in 1999.").shares == (0, 1, 0)
+
+
+def test_a_long_bio_and_one_in_another_language_change_no_version_and_take_seconds() -> None:
+    words = " ".join(f"word{number % 5_000}" for number in range(100_000))
+    for bio in (words, "她住在根特。她的狗叫像素。"):
+        assert Facts(HOME, bio).measure(HOME[0]).told("You live in Ghent.").kind == "right"
+
+
+def test_told_weighs_what_nobody_weighed_alike() -> None:
+    assert Told(frozenset({"a"}), frozenset({"b"})).shares == (0.5, 0.5, 0)
+    assert Told(frozenset(), frozenset()).kind == "vague"
+
+
+def test_an_item_without_a_note_that_tells_a_held_out_fact_is_set_aside_in_japanese_too() -> None:
+    table = next(table for table in TABLES if table.language == "japanese")
+    config = StageConfig(held_out_share=0.4)
+    held = {note for item in split_items(table.items, config).held_out for note in item.notes}
+    facts = Facts(table.items, "")
+    told = {item.notes[0]: item.target for item in table.items if facts.notes_told(item.target)}
+    tellers = [item_of(f"{number}番目の話", told[note]) for number, note in enumerate(sorted(held & told.keys()))]
+    split = split_items([*table.items, *tellers], config)
+    assert split.set_aside["tells_a_held_out_note"] == len(tellers) > 0
