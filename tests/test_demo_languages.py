@@ -1,5 +1,6 @@
 """Laws of the demo's owner in every language: one life in one structure, and what the contested notes say of it."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from lpm_kernel.commands.app import app
 from lpm_kernel.config import preset_layer, preset_names
 from lpm_kernel.demo import gift
+from lpm_kernel.demo.base_model import _train_tokenizer
 from lpm_kernel.demo.owner import biography, flipped, items, languages, load_owner, write_owner
 from lpm_kernel.errors import UsageError
 from lpm_kernel.owner.facts import Facts
@@ -18,6 +20,7 @@ from lpm_kernel.records import Prompt
 from lpm_kernel.runner.settings import resolve_all
 from lpm_kernel.workspace.places import Workspace
 
+SIGN = re.compile("[\u3041-\u30ff\u4e00-\u9fff]")
 EVERY = pytest.mark.parametrize("language", languages())
 
 
@@ -71,6 +74,17 @@ def test_to_the_facts_precise_answers_are_right_and_what_no_note_says_is_vague(l
     assert [item.target for item in told if facts.measure(item).told(item.target).kind != "right"] == []
     for answer in owner.unknown.answers:
         assert {facts.measure(item).told(answer).kind for item in told} == {"vague"}
+
+
+@pytest.mark.parametrize("language", ["zh", "ja"])
+def test_a_character_is_the_longest_token_where_no_space_parts_words(language: str, tmp_path: Path) -> None:
+    texts = [item.target for item in rendered(language, tmp_path)]
+    tokenizer = _train_tokenizer(texts)
+    tokens = [tokenizer.decode([token]) for text in texts for token in tokenizer.encode(text)]
+    signs = [token for token in tokens if SIGN.search(token)]
+    assert len(signs) > 5000
+    assert {len(token) for token in signs} == {1}
+    assert [tokenizer.decode(tokenizer.encode(text)) for text in texts] == texts
 
 
 @EVERY
