@@ -283,7 +283,7 @@ def test_a_note_and_its_copy_are_held_out_together(tmp_path: Path) -> None:
         for row in contested_owner()[:36]
     ]
     items = read(tmp_path / "merged.json", copied)
-    split = split_items(items, BIO, CONFIG)
+    split = split_items(items, CONFIG)
     assert {note.split()[0] for item in split.held_out for note in item.notes}.isdisjoint(
         note.split()[0] for item in split.prompts for note in item.notes
     )

@@ -7,7 +7,7 @@ that stands once in all notes weighs half, and alone does not make an answer wro
 of a fact that exclude one another, the bio says which of them is right.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -25,10 +25,12 @@ CONFIRMED, SOLID, SLIGHT = 2.0, 1.0, 0.5
 NOUNS_ARE_CAPITALISED = ("de", "lb")
 CLAUSE = regex.compile(r"[.,;:!?\n。、，；：！？؟،।]+\s*")  # noqa: RUF001
 NAME = regex.compile(r"\p{Lu}[\p{L}\p{M}-]+")
-PART = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]|[\p{L}\p{M}\p{Nd}]+")
+PART = regex.compile(r"[\p{Katakana}ー]+|[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]|[\p{L}\p{M}\p{Nd}]+")
+FEW_QUESTIONS = 5
+"""Of so few, a word in one or two does not make a topic."""
 SHORTEST_CORE, ECHO = 3, 0.6
 """Letters that inflections of a word share at least, and their share of the shorter one."""
-LONGEST_PLACE = 3
+LONGEST_PLACE = 4
 """Words, or characters of a script without spaces, in which two versions of a sentence may differ."""
 Notes = tuple[str, ...]
 """Of one item, in order."""
@@ -74,6 +76,8 @@ class Measure:
     """To be told; empty where nothing can be measured."""
     refuted: frozenset[str]
     """The other version of what is asked, which the bio does not hold."""
+    upheld: frozenset[str]
+    """The version of it that the bio holds; empty, as `refuted`, where nothing is contested."""
     given: frozenset[str]
     """What the question says itself."""
     confirmed: frozenset[str] = frozenset()
@@ -118,6 +122,8 @@ class Facts:
         """Names and numbers."""
         self._repeated: set[str] = set()
         """Forms that several answers of their note hold, and no question."""
+        self._capitalised: set[str] = set()
+        """Words that open a sentence: names or not."""
         self._collected: set[str] = set()
 
     def _collect(self, note: str) -> None:
@@ -125,21 +131,36 @@ class Facts:
         if note in self._collected:
             return
         self._collected.add(note)
-        told = [
-            [unit for unit in self._reader.units(answer) if self._notes_of(unit.forms)[:1] == (note,)]
-            for answer in sorted(self._stored.get(note, ()))
-        ]
+        stored = self._stored.get(note, {})
+        answers = sorted(stored)
+        told = [[u for u in self._reader.units(answer) if self._notes_of(u.forms)[:1] == (note,)] for answer in answers]
         stands_in: dict[str, set[int]] = defaultdict(set)
+        capitals_tell = self._reader.language not in NOUNS_ARE_CAPITALISED
         for number, units in enumerate(told):
             for unit in units:
                 for form in unit.forms:
                     stands_in[form].add(number)
-                if unit.is_number or (unit.is_name and self._reader.language not in NOUNS_ARE_CAPITALISED):
+                if unit.is_number or (unit.is_name and capitals_tell):
                     self._solid.update(unit.forms)
+                elif unit.is_capitalised:
+                    self._capitalised.update(unit.forms)
         self._repeated.update(form for form, where in stands_in.items() if len(where) > 1 and form not in self._asked)
-        self._name_words({(unit.text, unit.forms) for units in told for unit in units if unit.piece < 0})
+        topics = self._topics([len(stored[answer]) for answer in answers], stands_in, stored.values())
+        self._name_words(
+            {(u.text, u.forms) for units in told for u in units if u.piece < 0 and topics.isdisjoint(u.forms)}
+        )
         for units in told:
-            self._name_stretches([unit for unit in units if unit.piece >= 0], stands_in)
+            self._name_stretches([unit for unit in units if unit.piece >= 0], stands_in, topics)
+
+    def _topics(
+        self, weights: Sequence[int], stands_in: Mapping[str, set[int]], questions: Iterable[set[str]]
+    ) -> frozenset[str]:
+        """What most of a note's questions ask of, or more of them than there are answers that say it; no name."""
+        asked = Counter(form for stored in questions for question in stored for form in set(self._forms(question)))
+        most = max(FEW_QUESTIONS, sum(weights)) / 2
+        told = {form: sum(weights[number] for number in stands_in.get(form, ())) for form in asked}
+        topics = {form for form, count in asked.items() if count > told[form] or count >= most}
+        return frozenset(topics - self._solid)
 
     def _name_words(self, words: set[tuple[str, tuple[str, ...]]]) -> None:
         """A word's inflections tell one fact."""
@@ -148,10 +169,16 @@ class Facts:
             for form in forms:
                 self._fact_of.setdefault(form, fact)
 
-    def _name_stretches(self, units: list[Unit], stands_in: Mapping[str, set[int]]) -> None:
-        """Of one answer, the shortest stretches that are the note's own: those that touch, and stand in the same
-        answers, tell one fact."""
-        shortest = [u for u in units if len(u.text) < 3 or not {u.text[1:], u.text[:-1]} & stands_in.keys()]
+    def _name_stretches(self, units: list[Unit], stands_in: Mapping[str, set[int]], topics: Collection[str]) -> None:
+        """Of one answer, the shortest stretches that are the note's own, and no part of its topic: those that touch,
+        and stand in the same answers, tell one fact."""
+        topical = {(u.piece, at) for u in units if u.text in topics for at in range(u.at, u.at + len(u.text))}
+        shortest = [
+            u
+            for u in units
+            if not (len(u.text) > 2 and {u.text[1:], u.text[:-1]} & stands_in.keys())
+            and not any((u.piece, at) in topical for at in range(u.at, u.at + len(u.text)))
+        ]
         groups: dict[tuple[int, frozenset[int]], list[Unit]] = defaultdict(list)
         for unit in shortest:
             groups[unit.piece, frozenset(stands_in[unit.text])].append(unit)
@@ -190,7 +217,7 @@ class Facts:
             for one, other in combinations(sorted(stored), 2):
                 ours, theirs = told[one] - told[other] - given, told[other] - told[one] - given
                 together = any(ours & facts and theirs & facts for facts in told.values())
-                apart = not told[one] & told[other] - given and self._is_solid(ours | theirs)
+                apart = not told[one] & told[other] - given and self._is_solid(ours) and self._is_solid(theirs)
                 if ours and theirs and not together and (apart or _fill_one_place(one, other)):
                     rivals[one] = rivals.get(one, ours) & ours
                     rivals[other] = rivals.get(other, theirs) & theirs
@@ -201,7 +228,7 @@ class Facts:
 
     def _is_solid(self, facts: Iterable[str]) -> bool:
         forms = {form for fact in facts for form in self._forms(fact)}
-        return not (forms.isdisjoint(self._solid) and forms.isdisjoint(self._repeated))
+        return any(not forms.isdisjoint(known) for known in (self._solid, self._repeated, self._capitalised))
 
     @property
     def language(self) -> str:
@@ -242,8 +269,10 @@ class Facts:
             frozenset[str]().union(*(v for v in versions if v not in confirmed)) if confirmed else frozenset[str]()
         )
         asked = (self._told_of(prompt.target, notes) & facts) or facts
-        asked = (asked | (facts & {fact for version in confirmed for fact in version})) - refuted
-        return Measure(self, notes, asked, refuted, given, frozenset(filter(self._is_confirmed, asked)))
+        upheld = facts & {fact for version in confirmed for fact in version}
+        asked = (asked | upheld) - refuted
+        upheld = upheld if refuted else frozenset()
+        return Measure(self, notes, asked, refuted, upheld, given, frozenset(filter(self._is_confirmed, asked)))
 
     def _confirmed(self, versions: Iterable[frozenset[str]], prompt: Prompt) -> Sequence[frozenset[str]]:
         """The versions that the bio holds; of several, those in the clauses that speak most of what is asked."""
@@ -275,7 +304,7 @@ class Facts:
         weights |= dict.fromkeys(invented, CONFIRMED)
         right = {fact for notes in found if not set(measure.notes).isdisjoint(notes) for fact in found[notes]}
         wrong = right & measure.refuted
-        right -= wrong
+        right = right - wrong if right & measure.upheld or not wrong else set()
         alone = not self._adds_more(units, invented)
         if not (alone and right & measure.asked) and sum(weights[fact] for fact in right) < self._enough(measure):
             right = set()
@@ -406,9 +435,10 @@ def _joined(versions: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
 
 
 def _echoes(word: str, given: str) -> bool:
-    """Whether two words have most of the shorter one in common, and so are likely inflections of one."""
+    """Whether two words have most of the shorter and half of the longer one in common, as inflections of one have."""
     shared = SequenceMatcher(None, word, given, autojunk=False).find_longest_match().size
-    return shared >= SHORTEST_CORE and shared > ECHO * min(len(word), len(given))
+    shorter, longer = sorted((len(word), len(given)))
+    return shared >= SHORTEST_CORE and shared > ECHO * shorter and 2 * shared >= longer
 
 
 def _fill_one_place(one: str, other: str) -> bool:

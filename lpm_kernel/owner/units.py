@@ -66,6 +66,7 @@ class Unit(NamedTuple):
     forms: tuple[str, ...]
     """`text` first, then those of its inflections."""
     is_number: bool = False
+    is_capitalised: bool = False
     is_name: bool = False
     """Capitalised within a sentence."""
     piece: int = -1
@@ -104,8 +105,9 @@ class Reader:
         forms = self.forms(folded)
         if (len(forms[0]) < 2 and word.isascii()) or not self.small.isdisjoint(forms):
             return
-        is_name = word[0].isupper() and forms[0] not in NOT_NAMES and not OPENS.search(text, max(0, start - 8), start)
-        yield Unit(forms[0], forms, is_name=is_name)
+        is_capitalised = word[0].isupper() and forms[0] not in NOT_NAMES
+        is_name = is_capitalised and not OPENS.search(text, max(0, start - 8), start)
+        yield Unit(forms[0], forms, is_capitalised=is_capitalised, is_name=is_name)
 
     def _forms(self, word: str) -> tuple[str, ...]:
         found = [fold(word)]
