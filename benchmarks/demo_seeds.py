@@ -38,7 +38,7 @@ def one_seed(seed: int, workspace: Path, language: str) -> dict[str, Any]:
     environment = {**os.environ, "LPM_SEED": str(seed)}
     door = [sys.executable, "-m", "lpm_kernel"]
     start = time.monotonic()
-    chain = [*door, "pipeline", "--demo", "--demo-language", language, "--workspace", workspace]
+    chain = [*door, "pipeline", "--demo", "--demo-language", language, "--workspace", str(workspace)]
     subprocess.run(chain, env=environment, check=True)
     wall_s = time.monotonic() - start
     found = workspace.rglob("evaluation.json")

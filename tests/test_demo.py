@@ -41,7 +41,7 @@ def test_every_item_is_usable_and_every_variant_occurs(demo: Path) -> None:
 
 def test_the_owner_is_written_the_same_each_time(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_owner(load_owner(), tmp_path / name / "merged.json", tmp_path / name / "bio.md")
+        write_owner(tmp_path / name / "merged.json", tmp_path / name / "bio.md")
     assert (tmp_path / "a/merged.json").read_bytes() == (tmp_path / "b/merged.json").read_bytes()
     assert (tmp_path / "a/bio.md").read_bytes() == (tmp_path / "b/bio.md").read_bytes()
 

@@ -1,5 +1,6 @@
 """Laws of the demo's owner in every language: one life in one structure, and what the contested notes say of it."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typer.testing import CliRunner
 from lpm_kernel.commands.app import app
 from lpm_kernel.config import preset_layer, preset_names
 from lpm_kernel.demo import gift
-from lpm_kernel.demo.owner import Owner, biography, flipped, items, languages, load_owner, write_owner
+from lpm_kernel.demo.base_model import _train_tokenizer
+from lpm_kernel.demo.owner import biography, flipped, items, languages, load_owner, write_owner
 from lpm_kernel.errors import UsageError
 from lpm_kernel.owner.facts import Facts
 from lpm_kernel.owner.items import ItemConfig, read_items
@@ -18,6 +20,7 @@ from lpm_kernel.records import Prompt
 from lpm_kernel.runner.settings import resolve_all
 from lpm_kernel.workspace.places import Workspace
 
+SIGN = re.compile("[\u3041-\u30ff\u4e00-\u9fff]")
 EVERY = pytest.mark.parametrize("language", languages())
 
 
@@ -28,9 +31,9 @@ def shape(value: Any) -> Any:
     return [shape(item) for item in value] if isinstance(value, list | tuple) else type(value)
 
 
-def rendered(owner: Owner, folder: Path) -> list[Prompt]:
+def rendered(language: str, folder: Path) -> list[Prompt]:
     """The items as the chain reads them; none is skipped."""
-    write_owner(owner, folder / "merged.json", folder / "bio.md")
+    write_owner(folder / "merged.json", folder / "bio.md", language)
     found, skipped = read_items(folder / "merged.json", ItemConfig(user_name="Elin"))
     assert not skipped
     return found
@@ -44,8 +47,10 @@ def test_every_language_tells_the_same_life_in_the_same_structure(language: str)
 @EVERY
 def test_no_question_is_asked_of_two_facts(language: str) -> None:
     owner = load_owner(language)
-    parts = (*owner.facts, *owner.contested, *owner.likings, owner.unknown)
-    asked = [question for part in parts for question in part.questions]
+    asked = [question for fact in owner.facts for question in fact.questions]
+    asked += [question for fact in owner.contested for question in fact.questions]
+    asked += [question for liking in owner.likings for question in liking.questions]
+    asked += owner.unknown.questions
     assert [question for question, count in Counter(asked).items() if count > 1] == []
 
 
@@ -59,11 +64,9 @@ def test_every_precise_answer_and_the_bio_tell_the_keys(language: str) -> None:
 
 
 @EVERY
-def test_every_precise_answer_is_right_to_the_facts_and_that_no_note_says_it_is_vague(
-    language: str, tmp_path: Path
-) -> None:
+def test_to_the_facts_precise_answers_are_right_and_what_no_note_says_is_vague(language: str, tmp_path: Path) -> None:
     owner = load_owner(language)
-    asked = rendered(owner, tmp_path)
+    asked = rendered(language, tmp_path)
     facts = Facts(asked, biography(owner))
     precise = {answer for fact in owner.facts for answer in fact.answers}
     told = [item for item in asked if item.target in precise]
@@ -71,6 +74,17 @@ def test_every_precise_answer_is_right_to_the_facts_and_that_no_note_says_it_is_
     assert [item.target for item in told if facts.measure(item).told(item.target).kind != "right"] == []
     for answer in owner.unknown.answers:
         assert {facts.measure(item).told(answer).kind for item in told} == {"vague"}
+
+
+@pytest.mark.parametrize("language", ["zh", "ja"])
+def test_a_character_is_the_longest_token_where_no_space_parts_words(language: str, tmp_path: Path) -> None:
+    texts = [item.target for item in rendered(language, tmp_path)]
+    tokenizer = _train_tokenizer(texts)
+    tokens = [tokenizer.decode([token]) for text in texts for token in tokenizer.encode(text)]
+    signs = [token for token in tokens if SIGN.search(token)]
+    assert len(signs) > 5000
+    assert {len(token) for token in signs} == {1}
+    assert [tokenizer.decode(tokenizer.encode(text)) for text in texts] == texts
 
 
 @EVERY
@@ -155,7 +169,9 @@ def test_beside_an_owners_files_each_language_has_a_place_of_its_own(workspace: 
 def test_the_split_is_the_same_for_any_bio(tmp_path: Path) -> None:
     root = tmp_path / "w"
     call("--demo", "--until", "prepare", "--workspace", str(root))
-    made = {name: (root / "L2/data/dpo" / name).read_bytes() for name in ("items.jsonl", "held_out.jsonl")}
+    made = {
+        name: (root / "L2/data/dpo" / name).read_bytes() for name in ("items.jsonl", "held_out.jsonl", "probes.jsonl")
+    }
     bio = root / "L2/data/global_bio.md"
     bio.write_text(flipped(bio.read_text(encoding="utf-8"), load_owner()), encoding="utf-8")
     call("--demo", "--until", "prepare", "--workspace", str(root))

@@ -27,7 +27,7 @@ def _demo_languages() -> list[str]:
 
 
 def _language_option() -> object:
-    text = "The demo's owner in another language: de, zh, ja ... ; a wrong one is told all."
+    text = "Language of the demo's owner, such as de, ja or zh; else of the demo that is there, or English."
     return typer.Option(
         "--demo-language", metavar="<code>", help=text, show_default=False, autocompletion=_demo_languages
     )

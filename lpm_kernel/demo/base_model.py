@@ -3,17 +3,22 @@
 Qwen2's layout, pre-tokenizer and ChatML template are kept, so that the real converter and server take it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 VOCABULARY = 1024
-"""Tokens at most, the three special ones included."""
+"""Tokens at most, the three special ones included, of a text in ASCII."""
+MERGES_OF_A_CHARACTER = 2
+"""Tokens more for each other character that occurs: UTF-8 writes most of them in three bytes, which two merges join."""
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """The regular expression of Qwen2's tokenizer.json; llama.cpp knows it as `qwen2`."""
+SIGN = r"[\p{Han}\p{Hiragana}\p{Katakana}ー]"
+"""A character of a script whose words no space parts: no merge goes beyond it, else whole clauses become one token, and
+a word is another token in every question."""
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
@@ -30,7 +35,7 @@ SHAPE: dict[str, Any] = {
 }
 
 
-def write_base_model(path: Path, texts: Iterable[str], seed: int, layers: int = LAYERS) -> None:
+def write_base_model(path: Path, texts: Sequence[str], seed: int, layers: int = LAYERS) -> None:
     """Write weights (safetensors, fp32), config and tokenizer files; the same texts and seed give the same bytes."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -51,26 +56,27 @@ def write_base_model(path: Path, texts: Iterable[str], seed: int, layers: int = 
     tokenizer.save_pretrained(path)
 
 
-def _train_tokenizer(texts: Iterable[str]) -> Any:
+def _train_tokenizer(texts: Sequence[str]) -> Any:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
+    others = {character for text in texts for character in text if not character.isascii()}
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.NFC()
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    qwen2 = [
+        pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(SIGN), behavior="isolated"), *qwen2])
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=VOCABULARY + MERGES_OF_A_CHARACTER * len(others),
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
+    core.pre_tokenizer = pre_tokenizers.Sequence(qwen2)
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         eos_token="<|im_end|>",

@@ -159,8 +159,9 @@ def _files() -> Traversable:
     return resources.files("lpm_kernel.demo") / "owners"
 
 
-def write_owner(owner: Owner, merged_path: Path, bio_path: Path) -> None:
+def write_owner(merged_path: Path, bio_path: Path, language: str = ENGLISH) -> None:
     """Write the SFT data and the bio; always the same bytes."""
+    owner = load_owner(language)
     merged_path.parent.mkdir(parents=True, exist_ok=True)
     bio_path.parent.mkdir(parents=True, exist_ok=True)
     write_json(merged_path, items(owner))

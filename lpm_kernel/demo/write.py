@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lpm_kernel.demo.base_model import write_base_model
-from lpm_kernel.demo.owner import load_owner, write_owner
+from lpm_kernel.demo.owner import write_owner
 from lpm_kernel.models.loading import quiet_libraries
 from lpm_kernel.owner.items import ItemConfig, read_items
 
@@ -13,7 +13,7 @@ def write_demo(
 ) -> None:
     """Owner's data, bio and untrained base model; the vocabulary is made from the rendered rows."""
     quiet_libraries()
-    write_owner(load_owner(language), merged_path, bio_path)
+    write_owner(merged_path, bio_path, language)
     rows, _ = read_items(merged_path, config)
     texts = [text for row in rows for text in (*(message.content for message in row.messages), row.target)]
     write_base_model(base_model_path, texts, seed)

@@ -132,8 +132,8 @@ class Case:
 
 def case_of(language: str, seed: int, folder: Path, server: ScriptedServer) -> Case:
     """The owner and its SFT model, made once."""
-    workspace = demo_workspace(str(folder / f"{language}-{seed}"))
-    fill_with_demo(workspace, language=language)
+    workspace, _ = demo_workspace(str(folder / f"{language}-{seed}"), language)
+    fill_with_demo(workspace, language)
     case = Case(language, seed, workspace, server)
     given = {name: place for name in ("merged.json", "global_bio", "base_model") if (place := workspace.find(name))}
     owner = workspace.root / "owner"
