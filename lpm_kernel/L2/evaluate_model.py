@@ -101,7 +101,6 @@ def run(
         examination=examination,
         probes=measure_probes(tried, owner.facts),
         owner=votes,
-        owner_votes=votes.after + votes.before + votes.ties if votes else 0,
         judged_pairs_too=_judged_pairs_too(judge, verdicts_path),
         agreement=_agreement(pairs_account_path),
         update_retained=merge.update_retained if merge else None,
