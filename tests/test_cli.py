@@ -127,7 +127,9 @@ def test_path_tells_where_an_artifact_is_or_would_be(lpm: Lpm, workspace: Worksp
 
 def test_a_dry_run_tells_what_and_why_and_makes_nothing(lpm: Lpm, workspace: Workspace) -> None:
     done = lpm("pipeline", "--dry-run", "--json", "--until", "prepare", env={"LPM_WORKSPACE": str(workspace.root)})
-    assert json.loads(done.stdout)["steps"] == [{"name": "prepare", "action": "run", "reason": "not made yet"}]
+    assert json.loads(done.stdout)["steps"] == [
+        {"name": "prepare", "action": "run", "reason": "not made yet", "forecast": []}
+    ]
     assert not (workspace.root / "runs").exists()
 
 
