@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from evaluated import change, evaluated, older, shares
@@ -19,13 +19,13 @@ from test_gate import ORIGIN, trial
 from lpm_kernel.files import write_jsonl
 from lpm_kernel.owner.facts import Told
 from lpm_kernel.proof.charts import Line, line_chart
-from lpm_kernel.proof.evaluation import Evaluation, JudgeIdentity, Model, Models, Origin, Probes, Rule, Trial
+from lpm_kernel.proof.evaluation import Evaluation, JudgeIdentity, Model, Models, Origin, Probes, Rule, RuleName, Trial
 from lpm_kernel.proof.gate import GateConfig, decide
 from lpm_kernel.proof.measuring import measure
 from lpm_kernel.proof.numbers import percent
 from lpm_kernel.proof.numbers import points as points_told
 from lpm_kernel.proof.report import points, write_report
-from lpm_kernel.proof.sentences import sentences
+from lpm_kernel.proof.sentences import RULES, sentences
 from lpm_kernel.records import Answer, Evidence, Message, Outcome
 
 TRAIN, HELD_OUT = "rewards/margins", "eval_rewards/margins"
@@ -516,3 +516,7 @@ def test_two_hundred_questions_of_four_answers_fit_in_a_megabyte(tmp_path: Path)
 def plain(text: str) -> str:
     """With breaking spaces."""
     return text.replace("\xa0", " ")
+
+
+def test_every_rule_of_the_gate_has_its_words() -> None:
+    assert set(RULES) == set(get_args(RuleName))

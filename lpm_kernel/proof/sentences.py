@@ -22,6 +22,7 @@ RULES = {
     "unanswerable": ("It makes up no more where it cannot know", "the new one may make up more where it cannot know"),
     "general": ("It still does what any model does", "the new one may have got worse at what any model does"),
     "export": ("What is served is what was trained", "what would be served may not be what was trained"),
+    "owner": ("You do not like it less", "you liked its answers less, blind"),
 }
 """Of a rule: as its title, and as a reason against the new model."""
 
