@@ -106,8 +106,8 @@ class Case:
 
     def settings(self, *assignments: str) -> dict[str, Any]:
         """Every step's settings."""
-        common = (f"prepare.seed={self.seed}", "common.threads=1")
-        return resolve_all(self.workspace, preset="demo", assignments=(*common, *assignments))
+        common = (f"common.seed={self.seed}", "common.threads=1")
+        return resolve_all(self.workspace, assignments=(*common, *assignments))
 
     def run(self, names: tuple[str, ...], folder: Path, made: dict[str, Path], *assignments: str) -> dict[str, Path]:
         """Run these steps; what they make goes below `folder`. Returns every artifact that is there now."""
