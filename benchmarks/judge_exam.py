@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from vice_judges import HONEST, VICES, ViceJudge
 
-from lpm_kernel.demo.owner import load_owner, write_owner
+from lpm_kernel.demo.owner import write_owner
 from lpm_kernel.judges.base import Opinion, Question, both_orders
 from lpm_kernel.judges.cases import Case, cases_of
 from lpm_kernel.judges.examination import ExamConfig, Judged, examined
@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        write_owner(load_owner(), place / "merged.json", place / "bio.md")
+        write_owner(place / "merged.json", place / "bio.md")
         items, bio = read_items(place / "merged.json", ItemConfig(user_name="Elin"))[0], read_bio(place / "bio.md")
     judges = {**VICES, **HONEST}
     columns: dict[str, dict[str, Counter[str]]] = {}

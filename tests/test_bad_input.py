@@ -122,7 +122,11 @@ CASES = {
         nothing, ("run", "dpo-data"), 69, "judge is down.*are kept", {**ENDPOINT, JUDGE: "http://127.0.0.1:9/v1"}
     ),
     "judge in prose": Case(
-        nothing, ("run", "dpo-data"), 69, "verdicts failed", {**ENDPOINT, JUDGE: "{server}/judge-prose/v1"}
+        nothing,
+        ("run", "dpo-data"),
+        69,
+        "no reply of the judge.*holds no verdict.*are kept",
+        {**ENDPOINT, JUDGE: "{server}/judge-prose/v1"},
     ),
     "endpoint is no model": Case(
         nothing, ("run", "dpo-data"), 69, "does not answer", {**ENDPOINT, "LPM_ENDPOINT": "{server}/stranger/v1"}

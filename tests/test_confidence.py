@@ -106,7 +106,7 @@ def test_answers_between_the_two_are_votes_and_many_are_worth_two_at_most() -> N
 
 
 def test_a_third_answer_that_beats_the_chosen_one_is_a_vote_against_the_pair() -> None:
-    chosen = {"answers": ONE.answers, "row": 0, "variant": "memory", "prompt_id": "p", "dropped": None}
+    chosen: dict[str, Any] = {"answers": ONE.answers, "row": 0, "variant": "memory", "prompt_id": "p", "dropped": None}
     against = (verdict(0, 1, "first"), verdict(0, 2, "second"), verdict(1, 2, "tie"))
     found = Evidence(verdicts=against, chosen=0, rejected=1, **chosen)
     assert votes_of(found) == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from vice_judges import HONEST, VICES, ViceJudge, truth
 
-from lpm_kernel.demo.owner import load_owner, write_owner
+from lpm_kernel.demo.owner import write_owner
 from lpm_kernel.errors import DataError, ServiceError
 from lpm_kernel.files import read_record, write_jsonl
 from lpm_kernel.journal import open_journal
@@ -54,7 +54,7 @@ class Owner:
 @pytest.fixture(scope="module")
 def owner(tmp_path_factory: pytest.TempPathFactory) -> Owner:
     folder = tmp_path_factory.mktemp("owner")
-    write_owner(load_owner(), folder / "merged.json", folder / "bio.md")
+    write_owner(folder / "merged.json", folder / "bio.md")
     return Owner(read_items(folder / "merged.json", ItemConfig(user_name="Elin"))[0], read_bio(folder / "bio.md"))
 
 

@@ -249,11 +249,7 @@ def trainer_of(base: Path, pairs: Path, confidences: list[float], **settings: An
 def loss_and_gradients(trainer: Any) -> tuple[float, dict[str, Any]]:
     """On all pairs, as one batch."""
     trainer.model.zero_grad()
-    trainer._set_signature_columns_if_needed()
-    rows = trainer.train_dataset.select_columns(
-        [c for c in trainer.train_dataset.column_names if c in trainer._signature_columns]
-    )
-    loss = trainer.compute_loss(trainer.model, trainer.data_collator(list(rows)))
+    loss = trainer.compute_loss(trainer.model, trainer.data_collator(list(trainer.train_dataset)))
     loss.backward()
     gradients = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
     return float(loss.detach()), gradients
@@ -301,7 +297,8 @@ def test_a_pairs_doubt_enters_loss_and_gradients_as_the_papers_say(
     found, expected = loss_and_gradients(trainer), plain_loss_and_gradients(trainer, confidences, loss, smoothing)
     assert found[0] == pytest.approx(expected[0], abs=1e-6)
     assert found[1].keys() == expected[1].keys()
-    assert max(float((found[1][name] - expected[1][name]).abs().max()) for name in expected[1]) < 1e-6
+    largest = max(float(gradient.abs().max()) for gradient in expected[1].values())
+    assert max(float((found[1][name] - expected[1][name]).abs().max()) for name in expected[1]) < 1e-5 * largest
 
 
 @pytest.mark.parametrize("loss", ["cdpo", "robust"])

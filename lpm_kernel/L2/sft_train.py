@@ -137,10 +137,7 @@ def _trainer(
 
     set_seed(config.seed)
     precision = choose_precision(base_model_path, config.precision)
-    arguments = TrainingArguments(
-        **trainer_arguments(config, work_path, precision),
-        remove_unused_columns=False,
-    )
+    arguments = TrainingArguments(**trainer_arguments(config, work_path, precision))
     trainer = SftTrainer(
         model=_model(config, base_model_path, precision),
         args=arguments,

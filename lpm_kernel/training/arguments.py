@@ -51,6 +51,7 @@ def trainer_arguments(settings: TrainConfig, work_path: Path, precision: str) ->
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
         "save_total_limit": 2,
+        "remove_unused_columns": False,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "report_to": "none",
         "disable_tqdm": True,

@@ -3,7 +3,6 @@
 This module loads trl: import it inside `run` only.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,10 +13,10 @@ from lpm_kernel.training.callbacks import GuardLoss
 from lpm_kernel.training.pairs import SLOPE
 
 
-class PairCollator(DataCollatorForPreference):  # type: ignore[misc]
+class PairCollator(DataCollatorForPreference):
     """trl's batch, with the slope of each pair."""
 
-    def torch_call(self, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         """Token ids and masks as trl has them, and the slopes."""
         slopes = torch.tensor([example[SLOPE] for example in examples], dtype=torch.float32)
         return {**super().torch_call(examples), SLOPE: slopes}
@@ -26,7 +25,8 @@ class PairCollator(DataCollatorForPreference):  # type: ignore[misc]
 class PairTrainer(GuardLoss, FloorWarmup, DPOTrainer):
     """Stops at what is not finite, and trains the token ids and confidences of PairTokens.
 
-    Needs trl's loss `sigmoid`, and `precompute_ref_log_probs` where a slope is not 0.
+    Needs every column (`remove_unused_columns=False`), trl's loss `sigmoid`, and `precompute_ref_log_probs` where a
+    slope is not 0.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -37,14 +37,9 @@ class PairTrainer(GuardLoss, FloorWarmup, DPOTrainer):
         """As it is: trl would render prompt and answer together, as a past turn, which many templates change."""
         return dataset
 
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        if SLOPE not in self._signature_columns:
-            self._signature_columns.append(SLOPE)
-
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
         """Of a padded batch, whose slopes are no input of the model."""
-        return super().compute_ref_log_probs(model, _without_slope(inputs))
+        return super().compute_ref_log_probs(model, _without_slope(inputs))  # type: ignore[no-untyped-call]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         """DPO's loss, and for pairs with a doubt the mean of slope * beta * delta; see `doubt.py`."""
