@@ -287,8 +287,10 @@ class Facts:
         upheld = upheld if refuted else frozenset()
         return Measure(self, notes, asked, refuted, upheld, given, frozenset(filter(self._is_confirmed, asked)))
 
-    def _confirmed(self, versions: Iterable[frozenset[str]], prompt: Prompt) -> Sequence[frozenset[str]]:
+    def _confirmed(self, versions: Collection[frozenset[str]], prompt: Prompt) -> Sequence[frozenset[str]]:
         """The versions that the bio holds; of several, those in the clauses that speak most of what is asked."""
+        if not versions:
+            return ()
         told = frozenset(self._forms(f"{prompt.user}\n{prompt.target}"))
         near = {}
         for version in versions:
