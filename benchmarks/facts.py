@@ -3,7 +3,7 @@
 python benchmarks/facts.py [--items 1000 10000 100000]
 
 Five items a note, each size and script in a fresh process; seconds are of the processor. `build` is `Facts` itself,
-`ask` the measure and one answer's telling for 1,000 questions. Prints one JSON line a script.
+`ask` the measure of each item's question and the telling of one answer. Prints one JSON line a script.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from lpm_kernel.records import Message, Prompt
 
 SCRIPTS = ("latin", "han")
 HAN = [chr(0x4E00 + number) for number in range(2_500)]
-QUESTIONS = 1_000
 
 
 def main() -> None:
@@ -41,7 +40,7 @@ def one_size(size: int, script: str) -> tuple[float, float, int]:
     start = time.process_time()
     facts = Facts(items, "Mira lives in Trieste.")
     built = time.process_time()
-    for item in items[:QUESTIONS]:
+    for item in items:
         facts.measure(item).told(items[-1].target)
     asked = time.process_time()
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -1,12 +1,19 @@
 """Facts: what each note says and the others do not, in eleven languages; and what answers tell of it."""
 
 import random
+import time
+import unicodedata
+from collections import Counter
 
 import pytest
 from answer_tables import HALVES, Table, item_of, tables
 
+from lpm_kernel.demo.owner import biography, languages, load_owner
+from lpm_kernel.demo.owner import items as demo_items
 from lpm_kernel.L2.prepare_data import StageConfig, split_items
 from lpm_kernel.owner.facts import Facts, Told
+from lpm_kernel.owner.items import ItemConfig, to_prompt
+from lpm_kernel.owner.units import Reader
 from lpm_kernel.records import Prompt
 
 TABLES = tables()
@@ -163,12 +170,54 @@ def test_the_surname_of_the_owner_is_no_fact_of_a_relative() -> None:
     assert measure.told("That is an Okafor like you.").kind == "vague"
 
 
-@pytest.mark.parametrize("number", ["1994", "１９９４", "١٩٩٤", "१९९४"])  # noqa: RUF001
+@pytest.mark.parametrize("number", ["1994", "１９９４", "١٩٩٤", "१९९४", "๑๙๙๔"])  # noqa: RUF001
 def test_a_number_is_the_same_in_the_digits_of_every_script(number: str) -> None:
     items = [item_of("When did I move?", "You moved in 1994.", "move"), *HOME]
     measure = Facts(items, "").measure(items[0])
     assert measure.told(f"It was {number}.").kind == "right"
     assert measure.told(f"It was {number[:-1]}{number[0]}.").kind == "wrong"
+
+
+def test_a_number_in_thai_digits_is_one_within_a_run_too() -> None:
+    items = [item_of("ฉันย้ายบ้านปีไหน", "คุณย้ายบ้านปี๒๕๓๗ครับ", "move"), item_of("แมวชื่ออะไร", "แมวชื่อถุงทอง", "cat")]
+    measure = Facts(items, "").measure(items[0])
+    assert [measure.told(f"ปี{year}ค่ะ").kind for year in ("2537", "๒๕๓๗", "2541")] == ["right", "right", "wrong"]
+
+
+@pytest.mark.parametrize("text", ["เชียงใหม่กับน้ำปิง", "ວຽງຈັນຢູ່ໃກ້ແມ່ນ້ຳ", "ខ្ញុំនៅភ្នំពេញ", "ရန်ကုန်မြို့မှာနေတယ်"])
+def test_no_stretch_begins_with_a_sign_that_is_written_on_the_one_before(text: str) -> None:
+    units = list(Reader([text]).units(text))
+    assert units
+    assert not any(unicodedata.category(unit.text[0]).startswith("M") for unit in units)
+    whole = unicodedata.normalize("NFKC", text)
+    after = {whole[whole.index(unit.text) + len(unit.text) :][:1] for unit in units}
+    assert not any(sign and unicodedata.category(sign).startswith("M") for sign in after)
+
+
+def test_a_hedge_about_the_topic_of_a_note_is_vague_in_each_language_of_the_demo() -> None:
+    for language in languages():
+        owner = load_owner(language)
+        prompts = [to_prompt(row, number, ItemConfig()) for number, row in enumerate(demo_items(owner))]
+        facts, kinds = Facts(prompts, biography(owner)), Counter[str]()
+        for fact in (*owner.facts, *owner.contested):
+            measures = [facts.measure(prompt) for prompt in prompts if fact.note in prompt.notes]
+            hedges = [hedge.format(topic=fact.topic) for hedge in owner.vague]
+            kinds.update(measure.told(hedge).kind for measure in measures[::6] for hedge in hedges)
+        assert kinds.total() > 300
+        assert kinds["vague"] >= 0.99 * kinds.total(), language
+
+
+def test_what_an_answer_tells_costs_the_same_whatever_else_the_owner_asked() -> None:
+    long = item_of(" ".join(f"word{number}" for number in range(30_000)), "You keep lists.", "lists")
+
+    def seconds(items: list[Prompt]) -> float:
+        measure = Facts(items, "").measure(items[0])
+        start = time.process_time()
+        for _ in range(200):
+            assert measure.told("You live in Ghent.").kind == "right"
+        return time.process_time() - start
+
+    assert seconds([*HOME, long]) < 4 * seconds(HOME)
 
 
 def test_accents_and_composed_forms_are_one_spelling() -> None:

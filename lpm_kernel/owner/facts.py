@@ -11,13 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from functools import lru_cache
 from itertools import combinations, takewhile
 from typing import Literal
 
 import regex
 
 from lpm_kernel.owner.items import same_question
-from lpm_kernel.owner.units import RUN, Reader, Unit
+from lpm_kernel.owner.units import RUN, Reader, Unit, shorter
 from lpm_kernel.records import Prompt
 
 CONFIRMED, SOLID, SLIGHT = 2.0, 1.0, 0.5
@@ -131,6 +132,8 @@ class Facts:
         self._collected: set[str] = set()
         self._facts_of: dict[str, frozenset[str]] = {}
         self._versions: dict[str, tuple[Versions, ...]] = {}
+        self._told_of = lru_cache(maxsize=1 << 10)(self._tell)
+        """A text, some notes -> the facts of theirs in it."""
 
     def _collect(self, note: str) -> None:
         """Name the facts of a note, those shared with a note of lower name apart."""
@@ -151,20 +154,18 @@ class Facts:
                 elif unit.is_capitalised:
                     self._capitalised.update(unit.forms)
         self._repeated.update(form for form, where in stands_in.items() if len(where) > 1 and form not in self._asked)
-        topics = self._topics([len(stored[answer]) for answer in answers], stands_in, stored.values())
+        topics = self._topics([stored[answer] for answer in answers], stands_in)
         self._name_words(
             {(u.text, u.forms) for units in told for u in units if u.piece < 0 and topics.isdisjoint(u.forms)}
         )
         for units in told:
             self._name_stretches([unit for unit in units if unit.piece >= 0], stands_in, topics)
 
-    def _topics(
-        self, weights: Sequence[int], stands_in: Mapping[str, set[int]], questions: Iterable[set[str]]
-    ) -> frozenset[str]:
-        """What most of a note's questions ask of, or more of them than there are answers that say it; no name."""
-        asked = Counter(form for stored in questions for question in stored for form in set(self._forms(question)))
-        most = max(FEW_QUESTIONS, sum(weights)) / 2
-        told = {form: sum(weights[number] for number in stands_in.get(form, ())) for form in asked}
+    def _topics(self, questions: Sequence[set[str]], stands_in: Mapping[str, set[int]]) -> frozenset[str]:
+        """What most of a note's questions ask of, or more of them than have an answer that says it; no name."""
+        asked = Counter(form for question in set().union(*questions) for form in set(self._forms(question)))
+        most = max(FEW_QUESTIONS, len(set().union(*questions))) / 2
+        told = {form: len(set().union(*(questions[n] for n in stands_in.get(form, ())))) for form in asked}
         topics = {form for form, count in asked.items() if count > told[form] or count >= most}
         return frozenset(topics - self._solid)
 
@@ -182,7 +183,7 @@ class Facts:
         shortest = [
             u
             for u in units
-            if not (len(u.text) > 2 and {u.text[1:], u.text[:-1]} & stands_in.keys())
+            if stands_in.keys().isdisjoint(shorter(u.text))
             and not any((u.piece, at) in topical for at in range(u.at, u.at + len(u.text)))
         ]
         groups: dict[tuple[int, frozenset[int]], list[Unit]] = defaultdict(list)
@@ -286,8 +287,10 @@ class Facts:
         upheld = upheld if refuted else frozenset()
         return Measure(self, notes, asked, refuted, upheld, given, frozenset(filter(self._is_confirmed, asked)))
 
-    def _confirmed(self, versions: Iterable[frozenset[str]], prompt: Prompt) -> Sequence[frozenset[str]]:
+    def _confirmed(self, versions: Collection[frozenset[str]], prompt: Prompt) -> Sequence[frozenset[str]]:
         """The versions that the bio holds; of several, those in the clauses that speak most of what is asked."""
+        if not versions:
+            return ()
         told = frozenset(self._forms(f"{prompt.user}\n{prompt.target}"))
         near = {}
         for version in versions:
@@ -369,7 +372,7 @@ class Facts:
     def _weight(self, forms: Iterable[str]) -> float:
         """Of the forms under which one fact is told; what a question says too, and is no name, is its topic."""
         forms = set(forms)
-        if forms.isdisjoint(self._solid) and not forms.isdisjoint(self._asked):
+        if forms.isdisjoint(self._solid) and not self._asked.keys().isdisjoint(forms):
             return SLIGHT
         if forms & self._bio:
             return CONFIRMED
@@ -385,7 +388,7 @@ class Facts:
         few = 2 * sum(unit.is_name for unit in words) <= len(words) + 1
         return few and self._reader.language not in NOUNS_ARE_CAPITALISED
 
-    def _told_of(self, text: str, notes: tuple[str, ...]) -> frozenset[str]:
+    def _tell(self, text: str, notes: tuple[str, ...]) -> frozenset[str]:
         found = self._found(self._reader.units(text))
         return frozenset(fact for held, facts in found.items() if not set(notes).isdisjoint(held) for fact in facts)
 
