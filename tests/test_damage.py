@@ -23,7 +23,7 @@ from scripted_server import ScriptedServer
 from tiny_gguf import write_tiny_gguf
 
 from lpm_kernel.demo.base_model import write_base_model
-from lpm_kernel.errors import Finding, OutputError
+from lpm_kernel.errors import Finding, MissingInputError, OutputError
 from lpm_kernel.runner.preflight import examine
 from lpm_kernel.runner.run_record import recording
 from lpm_kernel.runner.settings import resolve_all
@@ -172,6 +172,18 @@ def test_a_workspace_that_is_removed_ends_the_run_with_73_and_is_not_made_anew(
     remover.join()
     assert done.returncode == 73, done.stderr
     assert "was removed" in told(done)
+    assert not workspace.root.exists()
+
+
+def take_away(workspace: Workspace) -> None:
+    """As a stage that reads an input then finds it."""
+    shutil.rmtree(workspace.root)
+    raise MissingInputError("told")
+
+
+def test_an_input_that_went_with_its_workspace_was_removed(workspace: Workspace) -> None:
+    with pytest.raises(OutputError, match=r"removed while"), recording(workspace, {}, demo=False):
+        take_away(workspace)
     assert not workspace.root.exists()
 
 

@@ -1,11 +1,14 @@
 """The record of a run: `runs/<id>/` with its settings, status and log."""
 
+import errno
 import json
+import os
 import time
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Literal
 
 from lpm_kernel.config import Config
@@ -92,11 +95,22 @@ def recording(workspace: Workspace, configs: Mapping[str, Config], demo: bool) -
     record.write()
     with log_to(record.folder / "log.txt"):
         try:
-            with translated(workspace.root):
+            with translated(workspace.root), _still_there(workspace.root):
                 yield record
         except BaseException as error:
             record.fail(error)
             raise
+
+
+@contextmanager
+def _still_there(root: Path) -> Iterator[None]:
+    """Raises FileNotFoundError for an input that is missing with the whole workspace."""
+    try:
+        yield
+    except MissingInputError as error:
+        if root.exists():
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(root)) from error
 
 
 def latest_status(workspace: Workspace) -> RunStatus:
