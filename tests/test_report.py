@@ -359,7 +359,7 @@ def test_a_better_model_is_told_by_what_it_tells() -> None:
     first, second = sentences(evaluated())
     told = "on 42 questions that it was never trained on it told the right fact in 86 % of the answers, before in 49 %"
     assert plain(first) == f"Your new model is better: {told}."
-    assert plain(second).startswith("It told a wrong one in 5 %, before in 5 %; 3 of the 4 rules below hold, 1 could")
+    assert plain(second).startswith("It told a wrong one in 5 %, before in 5 %; 3 of the 4 rules hold, 1 could")
 
 
 def test_a_model_that_stays_is_told_by_the_rules_that_are_broken() -> None:

@@ -17,6 +17,7 @@ from lpm_kernel.files import read_record
 from lpm_kernel.pipeline import STEPS, step_named
 from lpm_kernel.progress import clock, human_bytes, inline, printable, printable_json, say
 from lpm_kernel.proof.evaluation import Evaluation, Interval
+from lpm_kernel.proof.sentences import sentences
 from lpm_kernel.records import Examination
 from lpm_kernel.runner.forecast import forecasts
 from lpm_kernel.runner.preflight import stage_findings
@@ -38,6 +39,7 @@ from lpm_kernel.workspace.places import Workspace
 PIPED_CHARS = 400
 RULE_SIGNS = {True: "✓", False: "✗", None: "?"}
 ASCII_SIGNS = {True: "yes", False: "NO", None: "?"}
+RULE_NAME_WIDTH = 12
 RULE_COLOURS = {True: "green", False: "red", None: "dim"}
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "stale": "yellow", "pending": "dim"}
 
@@ -137,8 +139,8 @@ def show_verdict(workspace: Workspace, as_json: bool) -> None:
         _print_json(evaluation.model_dump(mode="json"))
         return
     _show_measures(evaluation, "before", "after")
-    unmeasured = ", as it cannot be measured" if evaluation.finding == "cannot be measured" else ""
-    _show_finding(evaluation, evaluation.decision + unmeasured)
+    _show_rules(evaluation)
+    _show_finding(evaluation, evaluation.decision, "\n".join(sentences(evaluation)).replace("\N{NO-BREAK SPACE}", " "))
     _show_paths(evaluation=path, report=report)
     _console().print("next: open the report in a browser; `lpm serve` serves the model that the evidence stands for")
 
@@ -156,7 +158,11 @@ def show_comparison(found_path: Path, before: str, after: str, as_json: bool) ->
         told = f"{after} is better than {before}"
     else:
         told = f"{after} is not shown to be better than {before}"
-    _show_finding(evaluation, told)
+    _show_rules(evaluation)
+    _show_finding(evaluation, told, inline("; ".join(evaluation.reasons)))
+    if evaluation.to_measure:
+        cure = escape(inline(evaluation.to_measure))
+        _console().print(f"what would make it measurable: {cure}", soft_wrap=True)
     _show_paths(evaluation=found_path / "evaluation.json", report=found_path / "report.html")
 
 
@@ -259,23 +265,19 @@ def _show_measures(evaluation: Evaluation, before: str, after: str) -> None:
     _console().print(table)
 
 
-def _show_finding(evaluation: Evaluation, told: str) -> None:
-    """Each rule in a line, as the old model's keeping or the new one's promotion rests on it; then what was found."""
+def _show_rules(evaluation: Evaluation) -> None:
+    """Each rule in a line: the old model's keeping or the new one's promotion rests on it."""
     console = _console()
     signs = RULE_SIGNS if (console.encoding or "").lower().startswith("utf") else ASCII_SIGNS
-    table = _table("", "rule", "figure", "bound")
-    table.add_column("why", overflow="ellipsis", no_wrap=True)
     for rule in evaluation.rules:
-        sign = Text(signs[rule.holds], style=RULE_COLOURS[rule.holds])
-        figures = ("" if value is None else f"{round(value, 2):g}" for value in (rule.figure, rule.bound))
-        table.add_row(sign, rule.name.replace("_", " "), *figures, _cell(rule.reason))
-    if evaluation.rules:
-        console.print(table)
+        sign = (f"{signs[rule.holds]:<{max(map(len, signs.values()))}}", RULE_COLOURS[rule.holds])
+        name = f" {rule.name.replace('_', ' '):<{RULE_NAME_WIDTH}} "
+        console.print(Text.assemble(sign, (name, "bold"), inline(rule.reason)), soft_wrap=True)
+
+
+def _show_finding(evaluation: Evaluation, told: str, why: str) -> None:
     colour = "green" if evaluation.decision == "promote" else "yellow"
-    reasons = escape(inline("; ".join(evaluation.reasons)))
-    console.print(f"[bold {colour}]{escape(told)}[/]: {reasons}", soft_wrap=True)
-    if evaluation.to_measure:
-        console.print(f"what would make it measurable: {escape(inline(evaluation.to_measure))}", soft_wrap=True)
+    _console().print(f"[bold {colour}]{escape(told)}[/]: {escape(why)}", soft_wrap=True)
 
 
 def _show_paths(evaluation: Path, report: Path | None) -> None:
