@@ -2,6 +2,7 @@
 
 import random
 import time
+import timeit
 import unicodedata
 from collections import Counter
 
@@ -266,11 +267,11 @@ def test_what_an_answer_tells_costs_the_same_whatever_else_the_owner_asked() -> 
     long = item_of(" ".join(f"word{number}" for number in range(30_000)), "You keep lists.", "lists")
 
     def seconds(items: list[Prompt]) -> float:
+        """The least of several, which a busy machine disturbs least."""
         measure = Facts(items, "").measure(items[0])
-        start = time.process_time()
-        for _ in range(200):
-            assert measure.told("You live in Ghent.").kind == "right"
-        return time.process_time() - start
+        return min(
+            timeit.repeat(lambda: measure.told("You live in Ghent."), timer=time.process_time, repeat=10, number=20)
+        )
 
     assert seconds([*HOME, long]) < 4 * seconds(HOME)
 
