@@ -24,6 +24,7 @@ from lpm_kernel.records import Prompt
 CONFIRMED, SOLID, SLIGHT = 2.0, 1.0, 0.5
 """What a fact weighs: one that the bio holds too; a name, a number, a repeated word, a long stretch; another word."""
 NOUNS_ARE_CAPITALISED = ("de", "lb")
+SENTENCE = regex.compile(r"[.!?\n。！？؟।]+(?=\s|$|\P{ASCII})\s*")  # noqa: RUF001
 CLAUSE = regex.compile(r"[.,;:!?\n。、，；：！？؟،।]+\s*")  # noqa: RUF001
 NAME = regex.compile(r"\p{Lu}[\p{L}\p{M}-]+")
 PART = regex.compile(r"[\p{Katakana}ー]+|[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]|[\p{L}\p{M}\p{Nd}]+")
@@ -35,10 +36,18 @@ MOST_ANSWERS = 32
 """Stored answers of one note to one question; more are no versions of a fact."""
 LONGEST_PLACE = 4
 """Words, or characters of a script without spaces, in which two versions of a sentence may differ."""
+LONGEST_SENTENCES = 200
+"""Words and signs of two that are compared one by one."""
+MOST_NEW_WORDS = 2
+"""Ordinary words that the notes do not hold, beside the one thing that the bio's sentence exchanges."""
+ORDINARY = "ordinary"
+"""A word without a capital, which is never exchanged."""
 Notes = tuple[str, ...]
 """Of one item, in order."""
 Versions = tuple[frozenset[str], ...]
 """Of one fact, each by what it tells."""
+Exchange = tuple[str, frozenset[str], frozenset[str]]
+"""What the bio says in place of stored facts: as it reads, its forms, and those facts."""
 Kind = Literal["right", "wrong", "vague"]
 
 
@@ -87,6 +96,8 @@ class Measure:
     """What the question says itself."""
     confirmed: frozenset[str] = frozenset()
     """Of what is asked, what the bio holds too."""
+    corrected: Mapping[str, str] = field(default_factory=dict)
+    """Form -> the fact that the bio alone tells, in place of what is refuted."""
 
     def told(self, answer: str) -> Told:
         """The facts in an answer."""
@@ -132,6 +143,14 @@ class Facts:
         self._collected: set[str] = set()
         self._facts_of: dict[str, frozenset[str]] = {}
         self._versions: dict[str, tuple[Versions, ...]] = {}
+        self._topics_of: dict[str, frozenset[str]] = {}
+        self._exchanges: dict[str, tuple[Exchange, ...]] = {}
+        self._sentences = [sentence.strip() for sentence in SENTENCE.split(bio) if sentence.strip()]
+        self._speaks_of: dict[str, set[int]] = defaultdict(set)
+        """Form -> the bio's sentences with it."""
+        for at, sentence in enumerate(self._sentences):
+            for form in self._forms(sentence):
+                self._speaks_of[form].add(at)
         self._told_of = lru_cache(maxsize=1 << 10)(self._tell)
         """A text, some notes -> the facts of theirs in it."""
 
@@ -154,7 +173,7 @@ class Facts:
                 elif unit.is_capitalised:
                     self._capitalised.update(unit.forms)
         self._repeated.update(form for form, where in stands_in.items() if len(where) > 1 and form not in self._asked)
-        topics = self._topics([stored[answer] for answer in answers], stands_in)
+        topics = self._topics_of[note] = self._topics([stored[answer] for answer in answers], stands_in)
         self._name_words(
             {(u.text, u.forms) for units in told for u in units if u.piece < 0 and topics.isdisjoint(u.forms)}
         )
@@ -233,6 +252,11 @@ class Facts:
                 found.append(versions)
         return tuple(sorted(found, key=lambda versions: [sorted(version) for version in versions]))
 
+    def _versions_in(self, note: str) -> tuple[Versions, ...]:
+        if note not in self._versions:
+            self._versions[note] = self._versions_of(note)
+        return self._versions[note]
+
     def _is_solid(self, facts: Iterable[str]) -> bool:
         forms = {form for fact in facts for form in self._forms(fact)}
         return any(not forms.isdisjoint(known) for known in (self._solid, self._repeated, self._capitalised))
@@ -263,10 +287,7 @@ class Facts:
     def versions(self, prompt: Prompt) -> tuple[frozenset[str], ...]:
         """Versions of what is asked that exclude one another, by the stored answers alone; empty without a dispute."""
         notes, told = notes_of(prompt), self._told_of(prompt.target, notes_of(prompt))
-        for note in notes:
-            if note not in self._versions:
-                self._versions[note] = self._versions_of(note)
-        groups = (group for note in notes for group in self._versions[note])
+        groups = (group for note in notes for group in self._versions_in(note))
         return next((group for group in groups if any(version & told for version in group)), ())
 
     def measure(self, prompt: Prompt) -> Measure:
@@ -285,7 +306,90 @@ class Facts:
         upheld = facts & {fact for version in confirmed for fact in version}
         asked = (asked | upheld) - refuted
         upheld = upheld if refuted else frozenset()
-        return Measure(self, notes, asked, refuted, upheld, given, frozenset(filter(self._is_confirmed, asked)))
+        corrected: dict[str, str] = {}
+        for text, forms, stale in (exchange for note in notes for exchange in self._exchanged(note)):
+            if given.isdisjoint(forms):
+                corrected |= dict.fromkeys(forms, text)
+                asked = asked - stale | {text} if asked & (stale | refuted) or stale & refuted else asked - stale
+                refuted, upheld = refuted | stale, upheld | {text}
+        held = frozenset(filter(self._is_confirmed, asked)) | asked & set(corrected.values())
+        return Measure(self, notes, asked, refuted, upheld, given, held, corrected)
+
+    def _exchanged(self, note: str) -> tuple[Exchange, ...]:
+        """Where the bio's sentence about a note says all that a stored answer says, but one thing in place of one fact
+        that the bio holds nowhere; none where two sentences claim it, or another note's answer fits as well."""
+        if note not in self._exchanges:
+            texts = (*self._stored[note], *set().union(*self._stored[note].values()))
+            near = {at for text in texts for form in self._forms(text) for at in self._speaks_of.get(form, ())}
+            found = {exchange for at in near for exchange in self._fitting(note, self._sentences[at])}
+            found = {
+                one for one in found if self._bio.isdisjoint(form for fact in one[2] for form in self._forms(fact))
+            }
+            news = {one[0] for one in found}
+            self._exchanges[note] = tuple(sorted(found, key=lambda one: sorted(one[2]))) if len(news) == 1 else ()
+        return self._exchanges[note]
+
+    def _fitting(self, note: str, sentence: str) -> Iterator[Exchange]:
+        self._collect(note)
+        topics = self._topics_of[note]
+        units = self._reader.units(sentence)
+        said = {form for unit in units for form in unit.forms} - self._background
+        words = {unit.text for unit in units if _kind(unit) == ORDINARY}
+        if not any(form in topics or (self._held.get(form) or self._asked.get(form)) == (note,) for form in said):
+            return
+        questions = set().union(*self._stored[note].values())
+        known = frozenset(form for text in (*self._stored[note], *questions) for form in self._forms(text))
+        if any(unit.piece >= 0 for unit in units):
+            yield from self._fitting_signs(note, sentence, known)
+            return
+        new = [unit for unit in units if not (self._is_in_notes(unit) or self._is_said(unit))]
+        for answer in sorted(self._stored[note]):
+            gone = [u for u in self._reader.units(answer) if said.isdisjoint(u.forms) and not self._is_said(u)]
+            gone = [u for u in gone if _kind(u) != ORDINARY or not any(_echoes(u.text, word) for word in words)]
+            facts = {self._fact_of[self._read(unit)[1]] for unit in gone if self._read(unit)[0]}
+            alike = [unit for unit in new if gone and _kind(unit) == _kind(gone[0])]
+            is_thing = gone and _kind(gone[0]) != ORDINARY
+            plain = len([unit for unit in new if _kind(unit) == ORDINARY and unit not in alike]) <= MOST_NEW_WORDS
+            alone = plain and all(unit in alike or _kind(unit) == ORDINARY for unit in new)
+            if is_thing and alone and len(gone) == len(facts) == 1 and _is_one_thing(alike, units):
+                yield self._exchange(note, " ".join(unit.text for unit in alike), facts)
+
+    def _exchange(self, note: str, new: str, facts: Collection[str]) -> Exchange:
+        """With a version of a fact its rivals go too."""
+        stale = set(facts)
+        for group in self._versions_in(note):
+            if any(not version.isdisjoint(facts) for version in group):
+                stale.update(*group)
+        return new, frozenset(self._forms(new)), frozenset(stale)
+
+    def _fitting_signs(self, note: str, sentence: str, known: frozenset[str]) -> Iterator[Exchange]:
+        """In a script without spaces the new thing stands between the same signs as the old one."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for answer in self._stored[note]:
+            ours, theirs = PART.findall(answer.casefold()), PART.findall(sentence.casefold())
+            if len(ours) + len(theirs) > LONGEST_SENTENCES:
+                continue
+            steps = SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes()
+            places = [("".join(ours[i:j]), "".join(theirs[k:m])) for step, i, j, k, m in steps if step != "equal"]
+            places = [(old, new) for old, new in places if any(map(self._reader.says, (old, new)))]
+            shared = frozenset(
+                form for step, i, j, *_ in steps if step == "equal" for form in self._forms("".join(ours[i:j]))
+            )
+            if len(places) == 1 and shared & known:
+                old, new = places[0]
+                facts = self._tell(old, (note,))
+                if facts and len(new) <= len(old) + LONGEST_PLACE and not any(old in said for said in self._sentences):
+                    found[new] |= facts
+        for new, stale in found.items():
+            exchange = self._exchange(note, new, stale)
+            if exchange[1] and not any(form in self._held or form in self._asked for form in exchange[1]):
+                yield exchange
+
+    def _is_said(self, unit: Unit) -> bool:
+        return not self._background.isdisjoint(unit.forms)
+
+    def _is_in_notes(self, unit: Unit) -> bool:
+        return any(form in self._held or form in self._asked for form in unit.forms)
 
     def _confirmed(self, versions: Collection[frozenset[str]], prompt: Prompt) -> Sequence[frozenset[str]]:
         """The versions that the bio holds; of several, those in the clauses that speak most of what is asked."""
@@ -317,7 +421,13 @@ class Facts:
         }
         weights = {fact: self._weight(forms) for facts in found.values() for fact, forms in facts.items()}
         weights |= dict.fromkeys(invented, CONFIRMED)
+        corrected = {measure.corrected[f] for unit in units for f in unit.forms if f in measure.corrected}
+        if corrected:
+            units = [unit for unit in units if measure.corrected.keys().isdisjoint(unit.forms)]
+            found, invented = self._found(units), {word for word in invented if word not in measure.corrected}
+        weights |= dict.fromkeys(corrected, CONFIRMED)
         right = {fact for notes in found if not set(measure.notes).isdisjoint(notes) for fact in found[notes]}
+        right |= corrected
         wrong = right & measure.refuted
         right = right - wrong if right & measure.upheld or not wrong else set()
         alone = not self._adds_more(units, invented)
@@ -447,6 +557,18 @@ def _joined(versions: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
         near = [known for known in joined if known & version]
         joined = [known for known in joined if not known & version] + [version.union(*near)]
     return tuple(sorted(joined, key=sorted))
+
+
+def _kind(unit: Unit) -> str:
+    return "number" if unit.is_number else "name" if unit.is_name else ORDINARY
+
+
+def _is_one_thing(things: Sequence[Unit], units: Sequence[Unit]) -> bool:
+    """One word or number, or a name of several words that follow one another."""
+    if len(things) < 2:
+        return len(things) == 1
+    first = units.index(things[0])
+    return all(unit.is_name for unit in things) and list(things) == list(units[first : first + len(things)])
 
 
 def _echoes(word: str, given: str) -> bool:

@@ -110,6 +110,10 @@ class Reader:
             else:
                 yield from self._word(token[0], text, token.start())
 
+    def says(self, text: str) -> bool:
+        """Whether a text is more than function words."""
+        return any(True for _ in self.units(text))
+
     def _word(self, word: str, text: str, start: int) -> Iterator[Unit]:
         folded = word.casefold()
         forms = self.forms(folded)
