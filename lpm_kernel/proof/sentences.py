@@ -71,7 +71,7 @@ def _support(evaluation: Evaluation) -> str:
     if not rules:
         return as_sentence("; ".join(evaluation.reasons))
     held, unknown = (sum(rule.holds is state for rule in rules) for state in (True, None))
-    gate = f"{held} of the {_count(len(rules), 'rule')} below hold"
+    gate = f"{held} of the {_count(len(rules), 'rule')} hold"
     gate += f", {unknown} could not be measured" if unknown else ""
     wrong = _told_wrong(evaluation)
     return as_sentence(f"it told {wrong}; {gate}" if wrong else gate)
