@@ -325,3 +325,10 @@ def test_a_note_of_thousands_of_items_is_measured_once() -> None:
     same = [item_of("What was there?", f"There was Ilse{n}.", "diary") for n in range(1_000)]
     facts = Facts([*items, *same], "")
     assert all(facts.measure(item).told(item.target).kind != "wrong" for item in (*items[:50], *same[:50]))
+
+
+def test_what_a_question_is_measured_by_can_stand_in_a_set() -> None:
+    owner = load_owner("en")
+    prompts = [to_prompt(row, number, ItemConfig()) for number, row in enumerate(demo_items(owner))]
+    facts = Facts(prompts, biography(owner))
+    assert len({facts.measure(prompt) for prompt in prompts[:10]}) == 10

@@ -96,7 +96,7 @@ class Measure:
     """What the question says itself."""
     confirmed: frozenset[str] = frozenset()
     """Of what is asked, what the bio holds too."""
-    corrected: Mapping[str, str] = field(default_factory=dict)
+    corrected: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Form -> the fact that the bio alone tells, in place of what is refuted."""
 
     def told(self, answer: str) -> Told:
