@@ -19,6 +19,7 @@ Every message holds the value, what was expected, and the next move.
 import errno
 import os
 import re
+import resource
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -203,13 +204,19 @@ def _number(error: BaseException) -> int:
     """The errno that the error, or what it came of, stands for; 0 when none."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, SystemError) and _memory_is_limited()):
         return errno.ENOMEM
     if isinstance(error, sqlite3.Error):
         return OF_SQLITE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, 0)
     if told := re.search(r"\(os error (\d+)\)", str(error)):
         return int(told[1])
     return next((number for words, number in OF_LIBRARIES.items() if re.search(words, str(error))), 0)
+
+
+def _memory_is_limited() -> bool:
+    """Whether an allocation can fail: a library that does not look at its result then ends in a SystemError."""
+    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    return any(limit != resource.RLIM_INFINITY for limit in limits)
 
 
 def _reason(error: BaseException, number: int) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import re
+import resource
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -81,3 +82,10 @@ def test_a_copy_that_fills_a_disk_names_the_disk_that_is_full_and_not_the_one_it
     assert isinstance(known, DiskError)
     assert "/written/there" in str(known)
     assert "/read/here" not in str(known)
+
+
+def test_a_library_that_stumbles_over_too_little_memory_is_no_riddle(monkeypatch: pytest.MonkeyPatch) -> None:
+    stumbled = SystemError("<built-in function x> returned NULL without setting an exception")
+    assert from_system(stumbled, None) is None
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (700 * 2**20, 700 * 2**20))
+    assert isinstance(from_system(stumbled, None), MemoryShortError)
