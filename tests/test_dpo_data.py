@@ -280,7 +280,7 @@ UNREADABLE = ("prose", "refusal", "empty", "wrong-words", "cut", "third", "finni
 def test_an_unreadable_judge_stops_the_run_without_pairs(judge: str, synthesise: Synthesise, tmp_path: Path) -> None:
     with (
         ScriptedServer() as server,
-        pytest.raises(ServiceError, match=r"no reply of the judge to [6-9] questions.*--judge reference"),
+        pytest.raises(ServiceError, match=r"no reply of the judge to 6 questions.*--judge reference"),
     ):
         synthesise(server, judge=judge)
     assert not (tmp_path / "direct").exists()

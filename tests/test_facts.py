@@ -1,8 +1,6 @@
 """Facts: what each note says and the others do not, in eleven languages; and what answers tell of it."""
 
 import random
-import time
-import timeit
 import unicodedata
 from collections import Counter
 
@@ -263,19 +261,6 @@ def test_a_hedge_about_the_topic_of_a_note_is_vague_in_each_language_of_the_demo
             kinds.update(measure.told(hedge).kind for measure in measures[::6] for hedge in hedges)
         assert kinds.total() > 300
         assert kinds["vague"] >= 0.99 * kinds.total(), language
-
-
-def test_what_an_answer_tells_costs_the_same_whatever_else_the_owner_asked() -> None:
-    long = item_of(" ".join(f"word{number}" for number in range(30_000)), "You keep lists.", "lists")
-
-    def seconds(items: list[Prompt]) -> float:
-        """The least of several, which a busy machine disturbs least."""
-        measure = Facts(items, "").measure(items[0])
-        return min(
-            timeit.repeat(lambda: measure.told("You live in Ghent."), timer=time.process_time, repeat=10, number=20)
-        )
-
-    assert seconds([*HOME, long]) < 20 * seconds(HOME)
 
 
 def test_accents_and_composed_forms_are_one_spelling() -> None:

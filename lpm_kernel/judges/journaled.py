@@ -85,6 +85,6 @@ class JournaledJudge:
         if opinion.outcome == "failed":
             self._unread.add(question)
             if len(self._unread) >= REFUSALS_TOLERATED and not self._has_judged:
-                count = len(self._unread)
-                raise ServiceError(f"no reply of the judge to {count} questions is a verdict: {opinion.reason}. {CURE}")
+                told = f"no reply of the judge to {REFUSALS_TOLERATED} questions is a verdict: {opinion.reason}"
+                raise ServiceError(f"{told}. {CURE}")
         return opinion

@@ -18,7 +18,7 @@ class PairCollator(DataCollatorForPreference):
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         """Token ids and masks as trl has them, and the slopes."""
-        slopes = torch.tensor([example[SLOPE] for example in examples], dtype=torch.float32)
+        slopes = torch.tensor([example[SLOPE] for example in examples], dtype=torch.float64)
         return {**super().torch_call(examples), SLOPE: slopes}
 
 
@@ -57,7 +57,7 @@ class PairTrainer(GuardLoss, FloorWarmup, DPOTrainer):
         tokens = inputs["completion_mask"].shape[1] - 1
         chosen, rejected = log_probs[0][:, -tokens:].sum(dim=1).chunk(2)
         delta = (chosen - inputs["ref_chosen_logps"]) - (rejected - inputs["ref_rejected_logps"])
-        added = (slopes * self.beta * delta).mean()
+        added = (slopes.to(delta.dtype) * self.beta * delta).mean()
         return (found[0] + added, found[1]) if return_outputs else found + added
 
 
