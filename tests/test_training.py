@@ -297,7 +297,10 @@ def test_a_pairs_doubt_enters_loss_and_gradients_as_the_papers_say(
     found, expected = loss_and_gradients(trainer), plain_loss_and_gradients(trainer, confidences, loss, smoothing)
     assert found[0] == pytest.approx(expected[0], abs=1e-6)
     assert found[1].keys() == expected[1].keys()
-    assert max(float((found[1][name] - expected[1][name]).abs().max()) for name in expected[1]) < 1e-6
+    largest = max(float(gradient.abs().max()) for gradient in expected[1].values())
+    # Norms and rotary angles are float32 in a float64 model too.
+    apart = max(float((found[1][name] - expected[1][name]).abs().max()) for name in expected[1])
+    assert apart < 1e-6 * max(1, largest)
 
 
 @pytest.mark.parametrize("loss", ["cdpo", "robust"])
