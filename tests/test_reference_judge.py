@@ -90,6 +90,26 @@ def test_two_answers_that_tell_all_that_is_asked_are_a_tie_however_they_are_word
         assert outcome(owner.question, right, other) == "tie", other
 
 
+@owners
+def test_how_two_hedges_are_worded_does_not_decide(owner: SmallOwner) -> None:
+    echo = f"{owner.unsure} {owner.question.question}"
+    assert outcome(owner.question, echo, owner.unsure) == "tie"
+    for hedge in (owner.idle, owner.unsure):
+        assert compared(owner.question, hedge, echo).reason == "neither answer tells any of what is asked"
+
+
+def test_a_word_that_one_of_a_notes_answers_uses_by_chance_is_not_asked_for() -> None:
+    answers = (
+        "Your coffee is waiting at the Lantaarn, at 6:40.",
+        "At 6:40 you have coffee, always at the Lantaarn.",
+        "You drink your coffee at the Lantaarn at 6:40.",
+    )
+    asked = ("Where do I have coffee?", "How early is my coffee?", "Where and when do I drink coffee?")
+    owner = OWNERS["en"]
+    question = replace(owner, notes={"coffee": (asked, answers), **owner.notes}).question
+    assert {outcome(question, one, other) for one in answers for other in answers} == {"tie"}
+
+
 def test_soba_is_no_answer_to_where_the_boat_is() -> None:
     question = OWNERS["ja"].question
     soba, unsure = "あなたは蕎麦にアレルギーがあります。", "わかりません。"

@@ -2,8 +2,8 @@
 
 Order of reasons: fewer wrong facts, then more of the right ones (those that the bio confirms count double), then, of
 answers equal in both, the one nearer to the reference by chrF++ (Popović 2017, as sacreBLEU computes it). Two answers
-that are both wrong are a tie, and so are two that tell all that is asked, and what only a small difference in nearness
-would decide, or between answers that are both far away. It does not see style, tone or judgement.
+that are both wrong are a tie, and so are two that tell all that is asked or none of it, and what only a small
+difference in nearness would decide, or between answers that are both far away. It sees no style, tone or judgement.
 """
 
 import math
@@ -17,13 +17,13 @@ from pydantic import Field
 
 from lpm_kernel.errors import Finding
 from lpm_kernel.judges.base import CLEAR, SLIGHT, JudgeKind, JudgingSettings, Opinion, Question
-from lpm_kernel.owner.facts import CONFIRMED, Told
+from lpm_kernel.owner.facts import CONFIRMED, SOLID, Told
 from lpm_kernel.progress import say
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.chrf import CHRF
 
-VERSION = 3
+VERSION = 4
 SHOWN_FACTS = 8
 
 
@@ -72,10 +72,14 @@ class ReferenceJudge:
         if told[0].kind == told[1].kind == "wrong":
             reason = f"both answers are wrong: {_listed(told[0].wrong)}; {_listed(told[1].wrong)}"
             return Opinion("tie", reason, _scores(question, *told))
-        by_facts = _by_facts(question, *told)
-        if by_facts is None and _worth(question, told[0]) == COMPLETE:
+        if by_facts := _by_facts(question, *told):
+            return by_facts
+        worth = _worth(question, told[0])
+        if worth == COMPLETE:
             return Opinion("tie", "both answers tell all that is asked, and nothing wrong", _scores(question, *told))
-        return by_facts or self._by_nearness(question, first, second)
+        if _asked(question) and not worth.right:
+            return Opinion("tie", "neither answer tells any of what is asked", _scores(question, *told))
+        return self._by_nearness(question, first, second)
 
     def _by_nearness(self, question: Question, first: str, second: str) -> Opinion:
         scores = nearness(question, first), nearness(question, second)
@@ -139,9 +143,12 @@ def _told(question: Question, answer: str) -> Told:
 
 
 def _asked(question: Question) -> frozenset[str]:
-    """What an answer can tell of what is asked: what the reference tells, where it tells any of it."""
+    """What an answer can tell of what is asked: what the reference tells, where it tells any of it; without the words
+    that only the reference's wording brings, where it tells more than these."""
     asked = question.measure.asked if question.measure else frozenset()
-    return asked & _told(question, question.target).right or asked
+    told = _told(question, question.target)
+    of_target = asked & told.right
+    return frozenset(fact for fact in of_target if told.weights[fact] >= SOLID) or of_target or asked
 
 
 def _confirmed(question: Question) -> frozenset[str]:
