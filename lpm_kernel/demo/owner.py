@@ -1,6 +1,6 @@
 """The fictional owner of `owners/<language>.toml` -> `merged.json` in the Second-Me variants, and the bio in Markdown.
 
-Each fact has twelve questions. All have a precise answer; some also have a vague one, as a hasty generator of
+Each fact has twelve questions. All have a precise answer; some also have vague ones, as a hasty generator of
 synthetic data leaves them (and as its filter scores them), so the SFT model answers unevenly. The facts of
 one note are told by diversity items that carry its id; nothing else speaks of them, so a note can be held out.
 A contested fact is told in two versions: each question is answered with both, and the bio confirms one of them.
@@ -22,7 +22,9 @@ from lpm_kernel.files import write_json
 from lpm_kernel.records import Record
 
 VAGUE_QUESTIONS = (0, 1, 3, 5, 6, 8, 9, 10)
-"""Which of a fact's questions, by index and shifted by the fact's own, also have a vague answer."""
+"""Which of a fact's questions, by index and shifted by the fact's own, also have vague answers."""
+HEDGES = 2
+"""Vague answers beside the precise one of such a question."""
 GLOBAL_QUESTIONS = (6, 7, 8, 10)
 """Which of them, by index, ask for all of it; the others ask for one thing."""
 
@@ -214,15 +216,10 @@ def _fact_items(fact: Fact, index: int, owner: Owner) -> Iterator[Item]:
             yield row
             continue
         yield row | {"score": 9.0, "reasoning": owner.words.precise}
-        hedge = owner.vague[(number + index) % len(owner.vague)].format(topic=fact.topic)
-        yield {
-            "user": question,
-            "assistant": _capital(hedge),
-            **base,
-            "answer_type": "general",
-            "score": 3.0,
-            "reasoning": owner.words.imprecise,
-        }
+        row |= {"answer_type": "general", "score": 3.0, "reasoning": owner.words.imprecise}
+        for hedge in range(HEDGES):
+            vague = owner.vague[(number + index + hedge) % len(owner.vague)].format(topic=fact.topic)
+            yield row | {"assistant": _capital(vague)}
 
 
 def _contested_items(fact: Contested, index: int) -> Iterator[Item]:
