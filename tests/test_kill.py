@@ -35,7 +35,7 @@ from lpm_kernel.serving.probe import any_free_port
 from lpm_kernel.workspace.lock import is_locked, lock
 from lpm_kernel.workspace.places import Workspace
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 GIVEN = ("lpm.gguf",)
 IN_FLIGHT = 2 * (12 // 3 + 1 + 8)
 """Prompts under way, for 12 slots and 8 verdicts at a time, each with one question to the model or two to the judge."""
