@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from typer.testing import CliRunner
 
 from lpm_kernel.commands.app import app
@@ -41,6 +42,8 @@ SLOW = {
     *("test_training", "test_weights"),
 }
 """Files of tests that load a model, start a server or whole commands, wait, or train: `--quick` leaves them out."""
+settings.register_profile("any machine", deadline=None)  # how busy it is says nothing about a law
+settings.load_profile("any machine")
 Lpm = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -67,6 +70,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     return True if config.getoption("quick") and collection_path.stem in SLOW else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """What a process of the run tells the one that prints it."""
+    return _sendable((yield))
+
+
+def _sendable(told: Any) -> Any:
+    """Half a surrogate pair, which a test shows or logs, would end its process instead of the test."""
+    if isinstance(told, str):
+        return told.encode(errors="backslashreplace").decode()
+    if isinstance(told, dict):
+        return {name: _sendable(value) for name, value in told.items()}
+    return type(told)(map(_sendable, told)) if isinstance(told, (list, tuple)) else told
 
 
 def _refuse_the_slow(event: str, arguments: tuple[Any, ...]) -> None:

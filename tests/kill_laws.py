@@ -112,11 +112,15 @@ class Scripted:
     def url(self, behaviour: str) -> str:
         return f"{self.root_url}/{behaviour}/v1"
 
-    def asked(self) -> list[str]:
-        """Content hash of each question so far, in order of arrival."""
+    def questions(self) -> list[Asked]:
+        """Each question so far, in order of arrival."""
         lines = self.log_path.read_text(encoding="utf-8").splitlines()
         calls = (Asked(**json.loads(line)) for line in lines)
-        return [call.key for call in calls if not call.is_greeting]
+        return [call for call in calls if not call.is_greeting]
+
+    def asked(self) -> list[str]:
+        """Content hash of each question so far, in order of arrival."""
+        return [question.key for question in self.questions()]
 
     def settled(self) -> list[str]:
         """All that was asked, once nothing more comes from a run that is dead."""

@@ -18,6 +18,7 @@ import pytest
 from conftest import BIO, ROOT, owner_items
 from dying_publisher import NAMES, publish, read
 from kill_laws import (
+    Asked,
     Scripted,
     half_made,
     journal_rows,
@@ -35,13 +36,11 @@ from lpm_kernel.serving.probe import any_free_port
 from lpm_kernel.workspace.lock import is_locked, lock
 from lpm_kernel.workspace.places import Workspace
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 GIVEN = ("lpm.gguf",)
 IN_FLIGHT = 2 * (12 // 3 + 1 + 8)
 """Prompts under way, for 12 slots and 8 verdicts at a time, each with one question to the model or two to the judge."""
 PAIRS = ("dpo_full.json", "dpo_direct.json", "verdicts", "pairs_account", "prompts")
-KILLS_AFTER_CALLS = (1, 7, 30, 80)
-"""In the greeting or the first answers, in the sampling, where it overlaps the judging, and among the verdicts."""
 
 
 @pytest.fixture(params=["nothing", "ours", "owners"])
@@ -128,7 +127,7 @@ def until(happened: Callable[[], object], process: subprocess.Popen[str]) -> Non
     while not happened():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def finish(root: Path) -> str:
@@ -139,11 +138,17 @@ def finish(root: Path) -> str:
     return screen
 
 
-def run_and_kill(root: Path, server: Scripted, calls: int) -> None:
-    """Kill when the server's log has that many calls."""
+def run_and_kill(root: Path, server: Scripted, started: int, questions: int) -> None:
+    """Kill when so many different questions have come since the server's log had `started` of them."""
     with pipeline(root) as process:
-        until(lambda: len(server.asked()) >= calls, process)
+        until(lambda: len(set(server.asked()[started:])) >= questions, process)
         process.kill()
+
+
+def kill_points(asked: list[Asked]) -> tuple[int, int, int]:
+    """How far a whole run is, in questions: amid the judge's examination, the sampling, the verdicts."""
+    first, *_, last = (n for n, question in enumerate(asked) if question.behaviour == "model-slow")
+    return first // 2, (first + last) // 2, (last + len(asked)) // 2
 
 
 def pairs(root: Path) -> dict[str, bytes]:
@@ -154,14 +159,15 @@ def test_killed_while_sampling_and_judging_nothing_journaled_is_asked_again(
     server: Scripted, make_place: Callable[..., Path]
 ) -> None:
     whole, killed = (make_place(name, server.url("judge-slow"), server.url("model-slow")) for name in ("a", "b"))
+    before = len(server.asked())
     finish(whole)
     started = len(server.asked())
-    for calls in (*KILLS_AFTER_CALLS, None):
+    for questions in (*kill_points(server.questions()[before:]), None):
         earlier, rows = server.settled()[started:], journal_rows(killed, "dpo-data")
-        if calls is None:
+        if questions is None:
             finish(killed)
         else:
-            run_and_kill(killed, server, started + calls)
+            run_and_kill(killed, server, started, questions)
         asked = repetition(earlier, server.asked()[started + len(earlier) :], questions_of(rows, answers=3))
         assert asked.repeated <= asked.allowed <= IN_FLIGHT
         assert rewritten(rows, journal_rows(killed, "dpo-data")) == []

@@ -127,7 +127,7 @@ def test_without_facts_only_clear_nearness_decides(owner: SmallOwner) -> None:
 
 
 @owners
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_no_text_whatsoever_beats_the_reference(owner: SmallOwner, first: str, second: str) -> None:
     question = owner.question
