@@ -5,7 +5,6 @@ import itertools
 import json
 import random
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from lpm_kernel.files import read_record, write_jsonl
 from lpm_kernel.journal import open_journal
 from lpm_kernel.judges.base import Opinion, Question, both_orders
 from lpm_kernel.judges.cases import LONGER, Case, cases_of, shipped_hedges
-from lpm_kernel.judges.chance import chance_of, clustered
+from lpm_kernel.judges.clusters import clustered
 from lpm_kernel.judges.examination import (
     FEWEST,
     ExamConfig,
@@ -281,17 +280,6 @@ def test_a_judge_that_gives_no_verdict_is_out_of_service(pool: Pool) -> None:
     assert found.failed == 1
     with pytest.raises(ServiceError, match=r"100% of its comparisons have no verdict, at most 30% may"):
         refuse_unbelieved(found, "Take another")
-
-
-def test_the_chance_of_a_sum_is_the_share_of_all_ways_to_choose_the_signs() -> None:
-    draw = random.Random(1)
-    for _ in range(100):
-        scores = [Fraction(draw.randint(-4, 4), draw.choice((1, 2, 3, 5, 8))) for _ in range(draw.randint(1, 8))]
-        ways = itertools.product((1, -1), repeat=len(scores))
-        sums = [sum(sign * abs(score) for sign, score in zip(signs, scores, strict=True)) for signs in ways]
-        assert chance_of(scores) == sum(total >= sum(scores) for total in sums) / len(sums)
-    assert chance_of([]) == chance_of([Fraction(0)] * 9) == 1
-    assert chance_of([Fraction(1, 2)] * 40) == 2**-40
 
 
 def test_answers_to_one_question_that_hang_together_widen_the_interval() -> None:

@@ -16,9 +16,9 @@ from lpm_kernel.errors import DataError, Finding, MissingInputError
 from lpm_kernel.files import read_record
 from lpm_kernel.pipeline import STEPS, step_named
 from lpm_kernel.progress import clock, human_bytes, inline, printable, printable_json, say
-from lpm_kernel.proof.evaluation import Evaluation, Interval
+from lpm_kernel.proof.evaluation import Evaluation
 from lpm_kernel.proof.sentences import sentences
-from lpm_kernel.records import Examination
+from lpm_kernel.records import Examination, Interval
 from lpm_kernel.runner.forecast import forecasts
 from lpm_kernel.runner.preflight import stage_findings
 from lpm_kernel.runner.run import outputs_of

@@ -7,17 +7,17 @@ it. A judge that truth says nothing to passes each of the two tests in at most C
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from fractions import Fraction
 from pathlib import Path
 
 from pydantic import Field
 
+from lpm_kernel.chance import chance_above
 from lpm_kernel.config import Config
 from lpm_kernel.errors import DataError, ServiceError
 from lpm_kernel.files import read_record
 from lpm_kernel.judges.base import swapped
 from lpm_kernel.judges.cases import TELLING, Case, cases_of
-from lpm_kernel.judges.chance import chance_of, clustered
+from lpm_kernel.judges.clusters import clustered
 from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.questions import TASKS, question_of
 from lpm_kernel.owner.facts import Facts
@@ -180,9 +180,9 @@ def _against_chance(side: str, judged: Sequence[Sequence[Judged]]) -> tuple[str,
     for question in judged:
         right, asked = _hits([e for e in question if e[0].kind in TELLING and _side(e[0]) == side])
         if asked:
-            scores.append(Fraction(right) / Fraction(asked) - Fraction(1, 2))
+            scores.append(right / asked)
             hits, cases = hits + right, cases + asked
-    p = chance_of(scores)
+    p = chance_above(scores, 0.5)
     if p <= CHANCE:
         return "", True
     share = hits / cases if cases else 0.0

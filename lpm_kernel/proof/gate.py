@@ -14,12 +14,12 @@ from lpm_kernel.proof.evaluation import (
     Change,
     Evaluation,
     FactRecall,
-    Interval,
     Measures,
     OwnersPreference,
     Rule,
     RuleName,
 )
+from lpm_kernel.records import Interval
 
 MUST_BE_KNOWN: frozenset[RuleName] = frozenset({"measurable", "judge", "win_rate", "length"})
 """Rules that stand in the way also where they cannot be measured."""

@@ -36,7 +36,7 @@ from lpm_kernel.L2.dpo.utils import full_row_of, pair_of, write_full, write_pair
 from lpm_kernel.owner.bio import digests, read_bio
 from lpm_kernel.owner.facts import Facts
 from lpm_kernel.progress import say, tally
-from lpm_kernel.proof.blind import BlindConfig, agreement_of, refusal, told
+from lpm_kernel.proof.agreement import AgreementConfig, agreement_of, refusal, told
 from lpm_kernel.records import Answer, Evidence, Examination, OwnersShare, PairsAccount, Prompt, Served, Verdict
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.client import ChatClient, RefusedError
@@ -50,7 +50,7 @@ ENOUGH_COMPARISONS = 10
 """Of fewer, nothing is said about the judge while there are pairs."""
 
 
-class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, ExamConfig, ConfidenceConfig, BlindConfig):
+class StageConfig(ServingConfig, SamplingConfig, JudgeConfig, ExamConfig, ConfidenceConfig, AgreementConfig):
     """Sampling, serving, judging, and how far the owner's votes decide."""
 
     answers: int = Field(3, ge=2, le=16, description="Answers to each prompt.")
