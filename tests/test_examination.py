@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,33 +20,26 @@ from lpm_kernel.judges.examination import (
     FEWEST,
     ExamConfig,
     Judged,
+    examination_of,
     examine,
     examined,
-    known_or_examined,
     refuse_unbelieved,
 )
 from lpm_kernel.judges.journaled import JournaledJudge
-from lpm_kernel.judges.questions import question_of
+from lpm_kernel.judges.questions import Owner
 from lpm_kernel.judges.reference import ReferenceJudge
 from lpm_kernel.L2 import judge_exam
 from lpm_kernel.owner.bio import read_bio
-from lpm_kernel.owner.facts import Facts, notes_of
+from lpm_kernel.owner.facts import notes_of
 from lpm_kernel.owner.items import ItemConfig, read_items
-from lpm_kernel.records import Examination, Prompt, Verdict
+from lpm_kernel.records import Examination, Verdict
 
 CONFIG = ExamConfig()
 Pool = list[tuple[Question, list[Case]]]
 
 
-class Owner:
-    """The demo's, or what is left of it."""
-
-    def __init__(self, items: Sequence[Prompt], bio: str) -> None:
-        self.items, self.bio, self.facts = list(items), bio, Facts(items, bio)
-
-    def pool(self, questions: int = 60) -> Pool:
-        cases = cases_of(self.items, self.facts, questions)
-        return [(question_of(of[0].prompt, self.facts, self.bio), of) for of in cases]
+def pool_of(owner: Owner, questions: int = 60) -> Pool:
+    return [(owner.question(of[0].prompt), of) for of in cases_of(owner.items, owner.facts, questions)]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +51,7 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Owner:
 
 @pytest.fixture(scope="module")
 def pool(owner: Owner) -> Pool:
-    return owner.pool()
+    return pool_of(owner)
 
 
 def judged_by(judge: ViceJudge, pool: Pool) -> list[list[Judged]]:
@@ -203,7 +195,7 @@ def test_an_owner_whose_notes_say_nothing_apart_cannot_have_a_judge_examined(
     small = notes_kept(owner, notes)
     with open_journal(tmp_path / "journal.sqlite") as journal:
         judge = JournaledJudge(ViceJudge("honest", HONEST["honest"]), journal)
-        found = asyncio.run(examine(judge, small.items, small.facts, small.bio, CONFIG))
+        found = asyncio.run(examine(judge, small, CONFIG))
     assert (found.finding, found.passed, found.is_believed) == ("cannot be examined", False, False)
     with pytest.raises(DataError, match=r"cannot be examined.*at least 8 are needed.*add notes.*--accept-judge"):
         refuse_unbelieved(found, "Take another judge")
@@ -219,10 +211,7 @@ def test_the_embedded_judge_passes_and_is_asked_once(owner: Owner, tmp_path: Pat
 
     with open_journal(tmp_path / "journal.sqlite") as journal:
         judge = JournaledJudge(Counted(0.05, 0.3), journal)
-        first, second = (
-            asyncio.run(examine(judge, owner.items, owner.facts, owner.bio, ExamConfig(exam_questions=10)))
-            for _ in range(2)
-        )
+        first, second = (asyncio.run(examine(judge, owner, ExamConfig(exam_questions=10))) for _ in range(2))
     assert first == second
     assert first.passed
     assert first.accuracy == 1
@@ -256,16 +245,16 @@ def test_an_examination_on_file_counts_for_the_judge_that_it_is_of(owner: Owner,
     path = tmp_path / "examination"
     with open_journal(tmp_path / "other.sqlite") as journal:
 
-        def known(judge: object, place: Path | None, **settings: object) -> Examination | None:
+        def known(judge: object, place: Path | None, **settings: object) -> Examination:
             config = ExamConfig.model_validate({"exam_questions": 10, **settings})
             asked = JournaledJudge(judge, journal)  # type: ignore[arg-type]
-            return asyncio.run(known_or_examined(asked, place, owner.items, owner.facts, owner.bio, config))
+            return asyncio.run(examination_of(asked, owner, config, place))
 
         assert known(ReferenceJudge(0.05, 0.3), path) == on_file
         other = known(ViceJudge("longer", VICES["longer"]), path)
-        assert other is not None
-        assert other.finding == "failed"
-        assert known(ViceJudge("longer", VICES["longer"]), None, accept_judge=True) is None
+        assert (other.finding, other.is_believed) == ("failed", False)
+        accepted = known(ViceJudge("longer", VICES["longer"]), None, accept_judge=True)
+        assert accepted == other.model_copy(update={"accepted": True})
 
 
 def test_a_judge_that_gives_no_verdict_is_out_of_service(pool: Pool) -> None:

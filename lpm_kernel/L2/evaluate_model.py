@@ -20,8 +20,9 @@ from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_json
 from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Judge
-from lpm_kernel.judges.examination import ExamConfig, examine, known_or_examined
+from lpm_kernel.judges.examination import ExamConfig, examination_of
 from lpm_kernel.judges.journaled import JournaledJudge
+from lpm_kernel.judges.questions import Owner
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.models.merge_report import read_merge_report
 from lpm_kernel.owner.bio import read_bio
@@ -32,7 +33,7 @@ from lpm_kernel.proof.gate import GateConfig, decide
 from lpm_kernel.proof.measuring import measure
 from lpm_kernel.proof.probes import Tried, measure_probes
 from lpm_kernel.proof.report import write_report
-from lpm_kernel.proof.trials import Owner, judge_trials
+from lpm_kernel.proof.trials import judge_trials
 from lpm_kernel.records import Agreement, Answer, Evidence, Examination, PairsAccount, Probe, Prompt
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.asking import AskingConfig, answers_of
@@ -147,9 +148,7 @@ async def _judge(
     async with open_judge(config) as judge:
         journaled = JournaledJudge(judge, journal)
         try:
-            of_owner = (owner.items, owner.facts, owner.bio, config)
-            found = await known_or_examined(journaled, examination_path, *of_owner)
-            examination = found or await examine(journaled, *of_owner)
+            examination = await examination_of(journaled, owner, config, examination_path)
             trials = await judge_trials(journaled, owner, questions, *answers, config.judge_in_flight)
         finally:
             await journal.flush()

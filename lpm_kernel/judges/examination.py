@@ -19,9 +19,8 @@ from lpm_kernel.judges.base import swapped
 from lpm_kernel.judges.cases import TELLING, Case, cases_of
 from lpm_kernel.judges.clusters import clustered
 from lpm_kernel.judges.journaled import JournaledJudge
-from lpm_kernel.judges.questions import TASKS, question_of
-from lpm_kernel.owner.facts import Facts
-from lpm_kernel.records import CasesJudged, Prompt, StrengthBand, Verdict
+from lpm_kernel.judges.questions import TASKS, Owner
+from lpm_kernel.records import CasesJudged, StrengthBand, Verdict
 from lpm_kernel.records import Examination as Examination
 from lpm_kernel.serving.concurrency import map_in_order
 
@@ -65,19 +64,17 @@ def refuse_unbelieved(examination: Examination, cure: str) -> None:
     )
 
 
-async def examine(
-    judge: JournaledJudge, items: Sequence[Prompt], facts: Facts, bio: str, config: ExamConfig
-) -> Examination:
-    """Ask the judge cases made of the owner's items, in both orders; `facts` are of the same items and bio.
+async def examine(judge: JournaledJudge, owner: Owner, config: ExamConfig) -> Examination:
+    """Ask the judge cases made of the owner's items, in both orders.
 
     Raises ServiceError when the judge is down. Nothing is asked where there are too few questions to say anything.
     """
-    questions = cases_of(items, facts, config.exam_questions, config.exam_seed)
+    questions = cases_of(owner.items, owner.facts, config.exam_questions, config.exam_seed)
     judged: list[list[Judged]] = []
     if len(questions) >= FEWEST:
 
         async def one(cases: list[Case]) -> list[Judged]:
-            question = question_of(cases[0].prompt, facts, bio)
+            question = owner.question(cases[0].prompt)
             return [
                 (case, await judge.verdict(case.prompt.id, question, [case.right, case.other], 0, 1)) for case in cases
             ]
@@ -87,21 +84,11 @@ async def examine(
     return examined(judge.judge.name, judge.judge.label, judged, len(questions), config)
 
 
-async def known_or_examined(
-    judge: JournaledJudge,
-    examination_path: Path | None,
-    items: Sequence[Prompt],
-    facts: Facts,
-    bio: str,
-    config: ExamConfig,
-) -> Examination | None:
-    """The examination on file where it is of this judge, else a new one; None for a judge that is accepted unexamined,
-    which takes no file and --accept-judge."""
-    if examination_path is None and config.accept_judge:
-        return None
-    found = read_record(examination_path, Examination) if examination_path else None
+async def examination_of(judge: JournaledJudge, owner: Owner, config: ExamConfig, on_file: Path | None) -> Examination:
+    """The examination on file where it is of this judge, else a new one; it says whether the judge is accepted."""
+    found = read_record(on_file, Examination) if on_file else None
     if found is None or found.judge != judge.judge.name:
-        found = await examine(judge, items, facts, bio, config)
+        found = await examine(judge, owner, config)
     accepted = found.accepted or (config.accept_judge and not found.passed)
     return found.model_copy(update={"accepted": accepted})
 
