@@ -28,6 +28,7 @@ from lpm_kernel.models.merge_report import read_merge_report
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.progress import say
 from lpm_kernel.proof.blind import preference
+from lpm_kernel.proof.cards import probe_cards
 from lpm_kernel.proof.evaluation import JudgeIdentity, Model, Models, Origin, Trial
 from lpm_kernel.proof.gate import GateConfig, decide
 from lpm_kernel.proof.measuring import measure
@@ -113,6 +114,7 @@ def run(
         report_path,
         evaluation=evaluation,
         trials=trials,
+        probed=probe_cards(tried, owner.facts),
         evidence_path=verdicts_path,
         prompts_path=prompts_path,
         training_log_path=adapter_path and adapter_path / TRAINING_LOG,
