@@ -128,6 +128,8 @@ def test_any_two_models_are_compared_and_nothing_is_promoted_by_it(
     told = " ".join(done.stdout.split())
     assert "whether candidate is better than sft cannot be measured" in told
     assert "✗ measurable" in told
+    assert "whether candidate is better than sft cannot be measured" in done.stderr
+    assert "decision" not in done.stderr
     assert (workspace.comparison_path("sft", "candidate") / "report.html").is_file()
     assert not workspace.find("evaluation.json")
     assert lpm("compare", "sft", "sft", env=two_models).returncode == 64

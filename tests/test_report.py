@@ -392,6 +392,29 @@ def test_an_older_evaluation_has_sentences_and_no_empty_part(decision: str, told
     assert [title for title in (*PARTS, "What got worse") if section(text, title)] == []
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "v2 is better than v1: on 42 questions"),
+        (
+            {"decision": "keep", "finding": "not better", "rules": (BROKEN,), "answers": WORSE},
+            "v2 is not shown to be better than v1, because v2's right facts may fall or its wrong ones rise.",
+        ),
+        (
+            {"decision": "keep", "finding": "cannot be measured", "rules": (UNKNOWN,), "to_measure": "Add notes."},
+            "Whether v2 is better than v1 cannot be measured, because only 3 questions have facts; 8 are needed.",
+        ),
+    ],
+)
+def test_a_comparison_of_two_models_speaks_of_them_and_of_no_decision(
+    more: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    html = page(tmp_path, evaluation=evaluated(names=("v1", "v2"), **more))
+    head = words(unescape(html).split("<details")[0])
+    assert told in plain(head)
+    assert re.findall(r"promote|keep the|[Yy]our (?:new )?model|the (?:new|old) one", head) == []
+
+
 PARTS: dict[str, dict[str, Any]] = {
     "Questions about your notes": {"answers": None},
     "The rules of the decision": {"rules": ()},

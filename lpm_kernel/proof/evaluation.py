@@ -180,6 +180,8 @@ class Origin(Record):
     """The run's folder in `runs/`, with its settings and its log."""
     finished_at: datetime | None = None
     models: Models | None = None
+    names: tuple[str, str] | None = None
+    """What before and after are called, where one is compared with the other and nothing is promoted (lpm compare)."""
     judge: JudgeIdentity
     bio_sha256: str | None = None
     """Of the bio's file, as `sha256sum` tells it."""

@@ -59,6 +59,7 @@ def write_report(
         evaluation=evaluation,
         sentences=sentences.sentences(evaluation),
         finding=sentences.finding(evaluation),
+        headline=sentences.headline(evaluation),
         rules=[
             (rule.holds, sentences.RULES[rule.name][0], sentences.as_sentence(rule.reason))
             for rule in sentences.ordered(evaluation.rules)
