@@ -179,9 +179,9 @@ def _pairs(trial: Trial) -> list[Pair]:
     pairs: Counter[Pair] = Counter()
     for verdict, before, after, facts_before, facts_after in sorted(told, key=lambda row: RANKS[row[0].outcome]):
         ground = GROUNDS.get(verdict.rests_on, verdict.rests_on)
-        sides = (_side(before, facts_before, trial.facts), _side(after, facts_after, trial.facts))
-        judged = (_judged(side, verdict, place) for place, side in enumerate(sides))
-        pairs[Pair(*judged, VERDICTS[verdict.outcome], verdict.reason, ground)] += 1
+        old = _judged(_side(before, facts_before, trial.facts), verdict, 0)
+        new = _judged(_side(after, facts_after, trial.facts), verdict, 1)
+        pairs[Pair(old, new, VERDICTS[verdict.outcome], verdict.reason, ground)] += 1
     return [replace(pair, count=count) for pair, count in pairs.items()]
 
 
