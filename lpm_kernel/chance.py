@@ -113,11 +113,10 @@ def _chance(sums: "Whole", counts: "Whole", null: int) -> float:
 # Counts -----------------------------------------------------------------------------------------------------------
 
 
-def exact_bounds(hits: int, trials: int, level: float = 0.95) -> Interval:
-    """Bounds of a share (Clopper and Pearson 1934): where so many hits, or so few, have half of 1 - level left."""
-    tail = (1 - level) / 2
-    low = 0.0 if hits == 0 else _crossing(lambda share: at_least(hits, trials, share) - tail)
-    high = 1.0 if hits == trials else _crossing(lambda share: tail - (1 - at_least(hits + 1, trials, share)))
+def exact_bounds(hits: int, trials: int) -> Interval:
+    """95 % bounds of a share (Clopper and Pearson 1934): where so many hits, or so few, have a chance of ALPHA left."""
+    low = 0.0 if hits == 0 else _crossing(lambda share: at_least(hits, trials, share) - ALPHA)
+    high = 1.0 if hits == trials else _crossing(lambda share: ALPHA - (1 - at_least(hits + 1, trials, share)))
     return low, high
 
 

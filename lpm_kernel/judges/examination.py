@@ -20,8 +20,7 @@ from lpm_kernel.judges.cases import TELLING, Case, cases_of
 from lpm_kernel.judges.clusters import clustered
 from lpm_kernel.judges.journaled import JournaledJudge
 from lpm_kernel.judges.questions import TASKS, Owner
-from lpm_kernel.records import CasesJudged, StrengthBand, Verdict
-from lpm_kernel.records import Examination as Examination
+from lpm_kernel.records import CasesJudged, Examination, StrengthBand, Verdict
 from lpm_kernel.serving.concurrency import map_in_order
 
 CHANCE = 0.005
