@@ -12,13 +12,13 @@ the two, and share of the answers that tell one at all, each before -> after as 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from spread import spread
 
 from lpm_kernel.demo.owner import Owner, biography, flipped, load_owner
 from lpm_kernel.judges.stranger import stranger_bio
@@ -98,16 +98,6 @@ def lpm(workspace: Path, seed: int, *arguments: str) -> str:
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}; see {workspace / 'log.txt'}")
     return done.stdout
-
-
-def spread(rows: Iterable[dict[str, Any]], key: str) -> dict[str, float]:
-    """Median, minimum and maximum over the seeds."""
-    values = [row[key] for row in rows]
-    return {
-        "median": round(statistics.median(values), 3),
-        "min": round(min(values), 3),
-        "max": round(max(values), 3),
-    }
 
 
 if __name__ == "__main__":

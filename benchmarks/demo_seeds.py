@@ -9,14 +9,14 @@ Prints one line per seed to standard error and one JSON line with median, minimu
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from spread import spread
 
 
 def main() -> None:
@@ -57,16 +57,6 @@ def one_seed(seed: int, workspace: Path, language: str) -> dict[str, Any]:
     }
     print(f"seed {seed}:", {key: round(value, 3) for key, value in row.items()}, file=sys.stderr, flush=True)
     return row
-
-
-def spread(rows: Iterable[dict[str, Any]], key: str) -> dict[str, float]:
-    """Median, minimum and maximum over the seeds."""
-    values = [row[key] for row in rows]
-    return {
-        "median": round(statistics.median(values), 3),
-        "min": round(min(values), 3),
-        "max": round(max(values), 3),
-    }
 
 
 if __name__ == "__main__":

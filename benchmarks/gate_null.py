@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lpm_kernel.chance import ALPHA, chance_above, interval
 from lpm_kernel.proof.gate import GateConfig
-from lpm_kernel.proof.statistics import ALPHA, chance_above, interval
 
 Scores = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Draw = Callable[[np.random.Generator, int], Scores]

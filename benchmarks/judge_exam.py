@@ -22,9 +22,8 @@ from lpm_kernel.demo.owner import write_owner
 from lpm_kernel.judges.base import Opinion, Question, both_orders
 from lpm_kernel.judges.cases import Case, cases_of
 from lpm_kernel.judges.examination import ExamConfig, Judged, examined
-from lpm_kernel.judges.questions import question_of
+from lpm_kernel.judges.questions import Owner
 from lpm_kernel.owner.bio import read_bio
-from lpm_kernel.owner.facts import Facts
 from lpm_kernel.owner.items import ItemConfig, read_items
 from lpm_kernel.records import Prompt, Verdict
 
@@ -63,8 +62,8 @@ def few_notes(items: list[Prompt], count: int) -> list[Prompt]:
 
 async def run(items: list[Prompt], bio: str, questions: int, runs: int) -> dict[str, Counter[str]]:
     """Judge -> how often each finding. Each run draws its questions out of all that the owner's items give."""
-    facts = Facts(items, bio)
-    pool = [(question_of(of[0].prompt, facts, bio), of) for of in cases_of(items, facts, len(items))]
+    owner = Owner(items, bio)
+    pool = [(owner.question(of[0].prompt), of) for of in cases_of(items, owner.facts, len(items))]
     config = ExamConfig()
     found: dict[str, Counter[str]] = {label: Counter() for label in (*VICES, *HONEST)}
     for seed in range(runs):

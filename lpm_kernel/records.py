@@ -195,6 +195,7 @@ class Served(Record):
 
     model: str
     engine: str
+    """Empty where nobody was asked, as all answers were there."""
     ours: bool
     identity: str
     """Of the weights, as a hash: what the journaled answers belong to."""

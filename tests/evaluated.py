@@ -9,7 +9,6 @@ from lpm_kernel.proof.evaluation import (
     Evaluation,
     FactRecall,
     General,
-    Interval,
     JudgeIdentity,
     LikeLength,
     Probes,
@@ -17,7 +16,7 @@ from lpm_kernel.proof.evaluation import (
     Steering,
     WinRate,
 )
-from lpm_kernel.records import CasesJudged, Examination
+from lpm_kernel.records import CasesJudged, Examination, Interval
 
 
 def change(before: float, after: float, bounds: Interval | None = None) -> Change:

@@ -24,14 +24,11 @@ from lpm_kernel.files import append_jsonl, file_sha256, read_jsonl, write_json
 from lpm_kernel.journal import open_journal
 from lpm_kernel.judges.choices import CONFIDENCE
 from lpm_kernel.L2.dpo.utils import read_pairs
+from lpm_kernel.proof.agreement import AgreementConfig, agreement, told
 from lpm_kernel.proof.blind import (
-    BlindConfig,
-    agreement,
     blind_questions,
-    exact_bounds,
     preference,
     preference_of,
-    told,
     told_preference,
 )
 from lpm_kernel.proof.evaluation import Model, Models, OwnersPreference
@@ -46,7 +43,7 @@ Table = list[tuple[Outcome, Outcome]]
 
 
 def owner_of(workspace: Workspace, **settings: Any) -> OwnersWord:
-    return OwnersWord(workspace, BlindConfig.model_validate(settings))
+    return OwnersWord(workspace, AgreementConfig.model_validate(settings))
 
 
 def times(count: int, owner: Outcome, judge: Outcome) -> Table:
@@ -60,30 +57,26 @@ def test_kappa_equals_a_table_worked_out_by_hand() -> None:
     """Cohen 1960: 20 both first, 15 both second, 5 + 10 apart: 0.7 agree, 0.5 by chance, kappa 0.4."""
     table = times(20, "first", "first") + times(5, "first", "second")
     table += times(10, "second", "first") + times(15, "second", "second")
-    found = agreement(table, BlindConfig())
+    found = agreement(table, AgreementConfig())
     assert (found.votes, found.agreed, found.agreement, found.chance) == (50, 35, 0.7, 0.5)
     assert found.kappa == pytest.approx(0.4)
     assert found.believed is True
-    with_ties = agreement(table + times(10, "tie", "first"), BlindConfig())
+    with_ties = agreement(table + times(10, "tie", "first"), AgreementConfig())
     assert with_ties.chance == pytest.approx((25 * 40 + 25 * 20 + 10 * 0) / 60**2)
     assert with_ties.kappa == pytest.approx((35 / 60 - 1500 / 3600) / (1 - 1500 / 3600))
 
 
-def test_the_bounds_are_those_of_clopper_and_pearson() -> None:
-    """As their chart and every table of the binomial have them."""
-    assert exact_bounds(10, 10) == pytest.approx((0.69150, 1.0), abs=1e-4)
-    assert exact_bounds(0, 10) == pytest.approx((0.0, 0.30850), abs=1e-4)
-    assert exact_bounds(7, 20) == pytest.approx((0.15391, 0.59219), abs=1e-4)
-    found = agreement(times(5, "first", "first") + times(5, "second", "second"), BlindConfig())
+def test_the_bounds_of_kappa_are_those_of_the_agreement() -> None:
+    found = agreement(times(5, "first", "first") + times(5, "second", "second"), AgreementConfig())
     assert found.kappa_ci95 == pytest.approx((0.383, 1.0), abs=1e-3)
 
 
 @given(st.lists(st.tuples(*[st.sampled_from(["first", "second", "tie"])] * 2), min_size=1, max_size=50))
 def test_kappa_lies_in_its_bounds_and_is_undefined_only_when_all_said_the_same(table: Table) -> None:
-    found = agreement(table, BlindConfig())
+    found = agreement(table, AgreementConfig())
     same = len({label for pair in table for label in pair}) == 1
     assert (found.kappa is None) == same
-    assert ("undefined" in told(found, BlindConfig())) == same
+    assert ("undefined" in told(found, AgreementConfig())) == same
     if found.kappa is not None and found.kappa_ci95 is not None:
         assert -1 <= found.kappa_ci95[0] <= found.kappa <= found.kappa_ci95[1] <= 1
 
@@ -97,9 +90,9 @@ def test_what_agreement_means_depends_on_how_many_votes_there_are(
 ) -> None:
     table = times(agree // 2, "first", "first") + times(agree - agree // 2, "second", "second")
     table += times(differ // 2, "first", "second") + times(differ - differ // 2, "second", "first")
-    found = agreement(table, BlindConfig())
+    found = agreement(table, AgreementConfig())
     assert found.believed is believed
-    assert words in told(found, BlindConfig())
+    assert words in told(found, AgreementConfig())
 
 
 # Questions --------------------------------------------------------------------------------------------------------

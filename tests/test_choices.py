@@ -28,7 +28,7 @@ from lpm_kernel.judges.choices import (
 )
 from lpm_kernel.L2.dpo.utils import full_row_of, pair_of, read_pairs
 from lpm_kernel.pipeline import step_named
-from lpm_kernel.proof.blind import BlindConfig
+from lpm_kernel.proof.agreement import AgreementConfig
 from lpm_kernel.records import Evidence, PairChoice, Prompt, Vote
 from lpm_kernel.runner.settings import resolve_all
 from lpm_kernel.runner.state import state_of
@@ -144,7 +144,7 @@ def test_a_word_waits_with_its_reason_until_its_prompt_and_its_answers_are_there
 
 def test_flipping_twice_is_nothing_whatever_was_said_before(tmp_path: Path) -> None:
     for number, said in enumerate([None, "accept", "edit", "flip"]):
-        owner = OwnersWord(twelve(tmp_path / str(number)), BlindConfig())
+        owner = OwnersWord(twelve(tmp_path / str(number)), AgreementConfig())
         asked = owner.prompts[prompt(3).id]
         for _ in range(0 if said is None else 1):
             if said == "edit":
@@ -166,7 +166,7 @@ def test_a_dropped_prompt_is_accepted_by_naming_answers_and_a_cut_answer_is_neve
     tied = evidence(asked, ("tie", "tie"))
     cut = tied.answers[0].model_copy(update={"finish_reason": "length"})
     found = [(asked, tied.model_copy(update={"answers": (cut, tied.answers[1])}))]
-    owner = OwnersWord(judged_workspace(tmp_path, found), BlindConfig())
+    owner = OwnersWord(judged_workspace(tmp_path, found), AgreementConfig())
     for wrong, told in {(None, None): "lpm pairs accept", (1, 2): "cut", (2, 2): "the same", (2, 9): "1 to 2"}.items():
         with pytest.raises(UsageError, match=told):
             owner.accept(asked, *wrong)

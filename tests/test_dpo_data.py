@@ -23,18 +23,21 @@ from scripted_server import (
     refuse,
     verdict,
 )
+from tiny_gguf import write_tiny_gguf
 
 from lpm_kernel.errors import DataError, PermissionDeniedError, ServiceError
 from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_jsonl
 from lpm_kernel.judges import pairwise
 from lpm_kernel.judges.confidence import ACCEPTED
 from lpm_kernel.judges.rubric import instruction
+from lpm_kernel.judges.tally import Tally
 from lpm_kernel.L2 import prepare_data
-from lpm_kernel.L2.dpo.dpo_data import StageConfig, Tally, _refuse_if_worthless, run
+from lpm_kernel.L2.dpo.dpo_data import StageConfig, _refuse_if_worthless, run
 from lpm_kernel.L2.dpo.utils import read_pairs
 from lpm_kernel.owner.items import read_items
 from lpm_kernel.records import Evidence, PairsAccount
 from lpm_kernel.serving import client
+from lpm_kernel.serving.probe import any_free_port
 from lpm_kernel.workspace.places import Workspace
 
 IN_FLIGHT = 5
@@ -167,6 +170,31 @@ def test_a_second_run_asks_nobody_and_writes_the_same_bytes(synthesise: Synthesi
         second = {role: path.read_bytes() for role, path in synthesise(server).items()}
     assert first == second
     assert len(paid(server)) == len(set(paid(server))) == calls
+
+
+def test_where_every_answer_is_there_no_server_of_our_own_is_started(
+    tmp_path: Path, merged_path: Path, bio_path: Path
+) -> None:
+    write_jsonl(tmp_path / "prompts", read_items(merged_path, prepare_data.StageConfig())[0][:4])
+    gguf_path, log_path, account_path = write_tiny_gguf(tmp_path / "lpm.gguf"), tmp_path / "server.log", tmp_path / "a"
+    settings = {"judge": "reference", "accept_judge": True, "max_tokens": 4, "slots": 3, "port": any_free_port()}
+
+    def made(**more: Any) -> PairsAccount:
+        files = {f"{name}_path": tmp_path / "prompts" for name in ("prompts", "items")} | {"account_path": account_path}
+        files |= {f"{name}_path": tmp_path / name for name in ("full", "direct", "verdicts")}
+        config = StageConfig.model_validate(settings | more)
+        with pytest.raises(DataError, match="Raise --max-tokens"):
+            run(config, bio_path=bio_path, examination_path=None, gguf_path=gguf_path, work_path=tmp_path, **files)
+        return read_record(account_path, PairsAccount)
+
+    first = made()
+    log_path.unlink()
+    again = made()
+    assert not log_path.exists()
+    assert again == first.model_copy(update={"served": again.served})
+    assert (again.served.identity, again.served.weights, again.served.engine) == (first.served.identity, "same", "")
+    made(answers=4)
+    assert log_path.exists()
 
 
 def test_other_weights_behind_the_same_name_are_asked_anew(synthesise: Synthesise, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from test_report import Tags
 from tiny_gguf import write_tiny_gguf
 
 from lpm_kernel.errors import DataError
-from lpm_kernel.files import write_jsonl
+from lpm_kernel.files import read_record, write_jsonl
 from lpm_kernel.L2.evaluate_model import StageConfig, run
 from lpm_kernel.owner.items import ItemConfig, read_items
 from lpm_kernel.pipeline import step_named
+from lpm_kernel.proof.evaluation import Evaluation
 from lpm_kernel.records import Probe, ProbeKind
 from lpm_kernel.runner.run import run_one
 from lpm_kernel.runner.settings import resolve_all
@@ -36,17 +37,22 @@ def evaluated(tmp_path: Path, merged_path: Path, bio_path: Path) -> Made:
     write_jsonl(tmp_path / "probes", asked)
     for seed, name in enumerate(("before", "after")):
         write_tiny_gguf(tmp_path / name, seed)
-    made = {"evaluation_path": tmp_path / "evaluation.json", "report_path": tmp_path / "report.html"}
+    return evaluate(tmp_path, bio_path)
+
+
+def evaluate(folder: Path, bio_path: Path) -> Made:
+    """On what the folder holds."""
+    made = {"evaluation_path": folder / "evaluation.json", "report_path": folder / "report.html"}
     run(
         CONFIG,
-        before_gguf_path=tmp_path / "before",
-        after_gguf_path=tmp_path / "after",
-        held_out_path=tmp_path / "held_out",
-        items_path=tmp_path / "items",
-        probes_path=tmp_path / "probes",
+        before_gguf_path=folder / "before",
+        after_gguf_path=folder / "after",
+        held_out_path=folder / "held_out",
+        items_path=folder / "items",
+        probes_path=folder / "probes",
         bio_path=bio_path,
-        work_path=tmp_path,
-        run_path=tmp_path / "20261121-090000-abcd",
+        work_path=folder,
+        run_path=folder / "20261121-090000-abcd",
         **made,
     )
     return made
@@ -85,6 +91,17 @@ def test_the_evaluation_names_what_was_compared_by_whom_and_when(evaluated: Made
     assert judge == {"label": "reference", "kind": "reference", "place": "", "is_remote": False}
 
 
+def test_a_model_whose_answers_are_all_there_is_not_served_again(
+    evaluated: Made, tmp_path: Path, bio_path: Path
+) -> None:
+    first = read_record(evaluated["evaluation_path"], Evaluation)
+    for side in ("before", "after"):
+        (tmp_path / f"{side}.log").unlink()
+    again = read_record(evaluate(tmp_path, bio_path)["evaluation_path"], Evaluation)
+    assert again == first.model_copy(update={"finished_at": again.finished_at})
+    assert list(tmp_path.glob("*.log")) == []
+
+
 def test_without_questions_there_is_no_evaluation(tmp_path: Path, bio_path: Path) -> None:
     (tmp_path / "held_out").write_text("")
     (tmp_path / "items_path").write_text("")
@@ -111,6 +128,8 @@ def test_any_two_models_are_compared_and_nothing_is_promoted_by_it(
     told = " ".join(done.stdout.split())
     assert "whether candidate is better than sft cannot be measured" in told
     assert "✗ measurable" in told
+    assert "whether candidate is better than sft cannot be measured" in done.stderr
+    assert "decision" not in done.stderr
     assert (workspace.comparison_path("sft", "candidate") / "report.html").is_file()
     assert not workspace.find("evaluation.json")
     assert lpm("compare", "sft", "sft", env=two_models).returncode == 64

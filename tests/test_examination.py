@@ -4,8 +4,6 @@ import asyncio
 import itertools
 import json
 import random
-from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -17,38 +15,31 @@ from lpm_kernel.files import read_record, write_jsonl
 from lpm_kernel.journal import open_journal
 from lpm_kernel.judges.base import Opinion, Question, both_orders
 from lpm_kernel.judges.cases import LONGER, Case, cases_of, shipped_hedges
-from lpm_kernel.judges.chance import chance_of, clustered
+from lpm_kernel.judges.clusters import clustered
 from lpm_kernel.judges.examination import (
     FEWEST,
     ExamConfig,
     Judged,
+    examination_of,
     examine,
     examined,
-    known_or_examined,
     refuse_unbelieved,
 )
 from lpm_kernel.judges.journaled import JournaledJudge
-from lpm_kernel.judges.questions import question_of
+from lpm_kernel.judges.questions import Owner
 from lpm_kernel.judges.reference import ReferenceJudge
 from lpm_kernel.L2 import judge_exam
 from lpm_kernel.owner.bio import read_bio
-from lpm_kernel.owner.facts import Facts, notes_of
+from lpm_kernel.owner.facts import notes_of
 from lpm_kernel.owner.items import ItemConfig, read_items
-from lpm_kernel.records import Examination, Prompt, Verdict
+from lpm_kernel.records import Examination, Verdict
 
 CONFIG = ExamConfig()
 Pool = list[tuple[Question, list[Case]]]
 
 
-class Owner:
-    """The demo's, or what is left of it."""
-
-    def __init__(self, items: Sequence[Prompt], bio: str) -> None:
-        self.items, self.bio, self.facts = list(items), bio, Facts(items, bio)
-
-    def pool(self, questions: int = 60) -> Pool:
-        cases = cases_of(self.items, self.facts, questions)
-        return [(question_of(of[0].prompt, self.facts, self.bio), of) for of in cases]
+def pool_of(owner: Owner, questions: int = 60) -> Pool:
+    return [(owner.question(of[0].prompt), of) for of in cases_of(owner.items, owner.facts, questions)]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +51,7 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Owner:
 
 @pytest.fixture(scope="module")
 def pool(owner: Owner) -> Pool:
-    return owner.pool()
+    return pool_of(owner)
 
 
 def judged_by(judge: ViceJudge, pool: Pool) -> list[list[Judged]]:
@@ -204,7 +195,7 @@ def test_an_owner_whose_notes_say_nothing_apart_cannot_have_a_judge_examined(
     small = notes_kept(owner, notes)
     with open_journal(tmp_path / "journal.sqlite") as journal:
         judge = JournaledJudge(ViceJudge("honest", HONEST["honest"]), journal)
-        found = asyncio.run(examine(judge, small.items, small.facts, small.bio, CONFIG))
+        found = asyncio.run(examine(judge, small, CONFIG))
     assert (found.finding, found.passed, found.is_believed) == ("cannot be examined", False, False)
     with pytest.raises(DataError, match=r"cannot be examined.*at least 8 are needed.*add notes.*--accept-judge"):
         refuse_unbelieved(found, "Take another judge")
@@ -220,10 +211,7 @@ def test_the_embedded_judge_passes_and_is_asked_once(owner: Owner, tmp_path: Pat
 
     with open_journal(tmp_path / "journal.sqlite") as journal:
         judge = JournaledJudge(Counted(0.05, 0.3), journal)
-        first, second = (
-            asyncio.run(examine(judge, owner.items, owner.facts, owner.bio, ExamConfig(exam_questions=10)))
-            for _ in range(2)
-        )
+        first, second = (asyncio.run(examine(judge, owner, ExamConfig(exam_questions=10))) for _ in range(2))
     assert first == second
     assert first.passed
     assert first.accuracy == 1
@@ -257,16 +245,16 @@ def test_an_examination_on_file_counts_for_the_judge_that_it_is_of(owner: Owner,
     path = tmp_path / "examination"
     with open_journal(tmp_path / "other.sqlite") as journal:
 
-        def known(judge: object, place: Path | None, **settings: object) -> Examination | None:
+        def known(judge: object, place: Path | None, **settings: object) -> Examination:
             config = ExamConfig.model_validate({"exam_questions": 10, **settings})
             asked = JournaledJudge(judge, journal)  # type: ignore[arg-type]
-            return asyncio.run(known_or_examined(asked, place, owner.items, owner.facts, owner.bio, config))
+            return asyncio.run(examination_of(asked, owner, config, place))
 
         assert known(ReferenceJudge(0.05, 0.3), path) == on_file
         other = known(ViceJudge("longer", VICES["longer"]), path)
-        assert other is not None
-        assert other.finding == "failed"
-        assert known(ViceJudge("longer", VICES["longer"]), None, accept_judge=True) is None
+        assert (other.finding, other.is_believed) == ("failed", False)
+        accepted = known(ViceJudge("longer", VICES["longer"]), None, accept_judge=True)
+        assert accepted == other.model_copy(update={"accepted": True})
 
 
 def test_a_judge_that_gives_no_verdict_is_out_of_service(pool: Pool) -> None:
@@ -281,17 +269,6 @@ def test_a_judge_that_gives_no_verdict_is_out_of_service(pool: Pool) -> None:
     assert found.failed == 1
     with pytest.raises(ServiceError, match=r"100% of its comparisons have no verdict, at most 30% may"):
         refuse_unbelieved(found, "Take another")
-
-
-def test_the_chance_of_a_sum_is_the_share_of_all_ways_to_choose_the_signs() -> None:
-    draw = random.Random(1)
-    for _ in range(100):
-        scores = [Fraction(draw.randint(-4, 4), draw.choice((1, 2, 3, 5, 8))) for _ in range(draw.randint(1, 8))]
-        ways = itertools.product((1, -1), repeat=len(scores))
-        sums = [sum(sign * abs(score) for sign, score in zip(signs, scores, strict=True)) for signs in ways]
-        assert chance_of(scores) == sum(total >= sum(scores) for total in sums) / len(sums)
-    assert chance_of([]) == chance_of([Fraction(0)] * 9) == 1
-    assert chance_of([Fraction(1, 2)] * 40) == 2**-40
 
 
 def test_answers_to_one_question_that_hang_together_widen_the_interval() -> None:

@@ -162,6 +162,38 @@ def test_a_consistent_coin_over_15_questions_wins_in_no_more_than_one_run_of_for
     assert won <= runs * 0.025 + 3 * (runs * 0.025 * 0.975) ** 0.5
 
 
+def moved(low: float, high: float) -> Change:
+    return Change(before=0.1, after=0.1 + (low + high) / 2, questions=200, ci95_delta=(low, high))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"),
+    [
+        (1 / 480, 0.01, "wrong facts rise for sure, by 0.002 at least"),
+        (8 / 480, 0.05, "wrong facts rise for sure, by 0.01 at least"),
+        (0.07, 0.1, "wrong facts rise for sure, by 0.07 at least"),
+        (-0.01, 49 / 480, "wrong facts may rise by 0.11, where 0.1 is allowed"),
+        (-0.01, 0.14, "wrong facts may rise by 0.14, where 0.1 is allowed"),
+    ],
+)
+def test_what_gets_worse_is_told_by_no_more_than_is_sure_and_never_by_nothing(
+    low: float, high: float, told: str
+) -> None:
+    same = moved(-0.05, 0.05)
+    measures = measure(WINS, origin=ORIGIN, examination=PASSED, update_retained=SURVIVED)
+    shares = AnswerShares(questions=200, right=same, wrong=moved(low, high), vague=same)
+    facts = next(r for r in decide(measures.model_copy(update={"answers": shares}), CONFIG).rules if r.name == "facts")
+    assert facts.holds is False
+    assert facts.reason.endswith(told)
+
+
+def test_a_rise_for_sure_where_no_note_knows_is_not_told_as_nothing() -> None:
+    same = moved(-0.05, 0.05)
+    probes = Probes(unanswerable=AnswerShares(questions=200, right=same, wrong=moved(1 / 480, 0.01), vague=same))
+    rule = next(rule for rule in decided(WINS, probes=probes).rules if rule.name == "unanswerable")
+    assert "95 % bounds of the change 0.002 to 0.01: a rise for sure" in rule.reason
+
+
 def test_noise_in_the_probes_does_not_keep_the_old_model() -> None:
     assert decided(WINS, probes=unanswerable(0.02)).decision == "promote"
     assert decided(WINS, probes=general(repetition=0.05, length=50.0)).decision == "promote"

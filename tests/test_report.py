@@ -15,9 +15,11 @@ from typing import Any, get_args
 import pytest
 from evaluated import change, evaluated, older, shares
 from test_gate import ORIGIN, trial
+from test_proof_probes import BIO, ITEMS, answers, prompt, tried
 
 from lpm_kernel.files import write_jsonl
-from lpm_kernel.owner.facts import Told
+from lpm_kernel.owner.facts import Facts, Told
+from lpm_kernel.proof.cards import ProbedQuestions, probe_cards
 from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.proof.evaluation import Evaluation, JudgeIdentity, Model, Models, Origin, Probes, Rule, RuleName, Trial
 from lpm_kernel.proof.gate import GateConfig, decide
@@ -63,13 +65,13 @@ def page(
     log: Any = (),
     origin: Origin = ORIGIN,
     evaluation: Evaluation | None = None,
+    probed: Sequence[ProbedQuestions] = (),
 ) -> str:
     evaluation = evaluation or decide(measure(trials, origin=origin), GateConfig())
     path, log_path = folder / "report.html", folder / "training_log.json"
     log_path.write_text(json.dumps(log))
-    write_report(
-        path, evaluation=evaluation, trials=trials, evidence_path=None, prompts_path=None, training_log_path=log_path
-    )
+    files: dict[str, Path | None] = {"evidence_path": None, "prompts_path": None, "training_log_path": log_path}
+    write_report(path, evaluation=evaluation, trials=trials, probed=probed, **files)
     return path.read_text(encoding="utf-8")
 
 
@@ -341,7 +343,7 @@ def test_a_pair_tells_how_sure_it_is_and_by_what(tmp_path: Path) -> None:
     told = {}
     for name in ("sure", "unsure"):
         files = {"evidence_path": tmp_path / name, "prompts_path": tmp_path / "prompts", "training_log_path": None}
-        write_report(tmp_path / "report.html", evaluation=evaluated(), trials=[], **files)
+        write_report(tmp_path / "report.html", evaluation=evaluated(), trials=[], probed=[], **files)
         told[name] = plain(words((tmp_path / "report.html").read_text(encoding="utf-8")))
     assert "names the dog 93 % sure by accuracy 0.98, votes 1.33" in told["sure"]
     assert "names the dog" in told["unsure"]
@@ -388,6 +390,29 @@ def test_an_older_evaluation_has_sentences_and_no_empty_part(decision: str, told
     assert told in text
     assert "87 % of the facts asked for" in plain(words(text))
     assert [title for title in (*PARTS, "What got worse") if section(text, title)] == []
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "v2 is better than v1: on 42 questions"),
+        (
+            {"decision": "keep", "finding": "not better", "rules": (BROKEN,), "answers": WORSE},
+            "v2 is not shown to be better than v1, because v2's right facts may fall or its wrong ones rise.",
+        ),
+        (
+            {"decision": "keep", "finding": "cannot be measured", "rules": (UNKNOWN,), "to_measure": "Add notes."},
+            "Whether v2 is better than v1 cannot be measured, because only 3 questions have facts; 8 are needed.",
+        ),
+    ],
+)
+def test_a_comparison_of_two_models_speaks_of_them_and_of_no_decision(
+    more: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    html = page(tmp_path, evaluation=evaluated(names=("v1", "v2"), **more))
+    head = words(unescape(html).split("<details")[0])
+    assert told in plain(head)
+    assert re.findall(r"promote|keep the|[Yy]our (?:new )?model|the (?:new|old) one", head) == []
 
 
 PARTS: dict[str, dict[str, Any]] = {
@@ -520,3 +545,39 @@ def plain(text: str) -> str:
 
 def test_every_rule_of_the_gate_has_its_words() -> None:
     assert set(RULES) == set(get_args(RuleName))
+
+
+# Probes -----------------------------------------------------------------------------------------------------------
+
+FLAT, PIANO, BOAT = ITEMS[2], prompt("Where is my piano?"), ITEMS[0]
+PROBED = probe_cards(
+    [
+        tried("contested", FLAT, answers("In Patershol.", "In Patershol."), answers("In Ledeberg.", "In Ledeberg.")),
+        tried("unanswerable", PIANO, answers("No note says.", "I cannot say."), answers("In Ostend.", "No idea.")),
+        tried("unanswerable", prompt("Who is <b>Zed</b>?"), answers("In Lokeren."), answers(HOSTILE[0])),
+        tried("contested", BOAT, answers("In Ostend."), answers("In Ostend.")),
+        tried("general", prompt("Name a colour."), answers("Blue."), answers("Red.")),
+    ],
+    Facts(ITEMS, BIO),
+)
+
+
+def test_contested_and_unanswerable_answers_are_shown_apart_with_what_they_tell(tmp_path: Path) -> None:
+    html = page(tmp_path, probed=PROBED)
+    contested = words(section(html, "Where your notes disagree, question by question"))
+    assert "▲ better Where is my flat? right 0 % → 100 % · wrong 100 % → 0 %" in plain(contested)
+    assert "(2 of 2 alike)" in contested
+    assert "✓ right: ledeberg" in contested.casefold()
+    assert "my boat" not in contested  # which nobody contests
+    unanswerable = words(section(html, "Questions that no note of yours answers, one by one"))
+    assert "▼ worse Where is my piano? wrong 0 % → 50 %" in plain(unanswerable)
+    assert unanswerable.index("my piano") < unanswerable.index("<b>Zed</b>")
+    assert "! wrong: ostend" in unanswerable.casefold()
+    assert "Stored answer" not in unanswerable
+    assert "Name a colour." not in html
+
+
+def test_where_no_probe_was_asked_there_is_no_part_for_it(tmp_path: Path) -> None:
+    html = page(tmp_path, probed=probe_cards([], Facts(ITEMS, BIO)))
+    assert "question by question" not in html
+    assert "one by one" not in html

@@ -13,6 +13,8 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pydantic import Field
+
 from lpm_kernel import judges
 from lpm_kernel.errors import DataError, Finding
 from lpm_kernel.export.fidelity import Fidelity
@@ -20,19 +22,22 @@ from lpm_kernel.files import file_sha256, read_jsonl, read_record, write_json
 from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.base import Judge
-from lpm_kernel.judges.examination import ExamConfig, examine, known_or_examined
+from lpm_kernel.judges.examination import ExamConfig, examination_of
 from lpm_kernel.judges.journaled import JournaledJudge
+from lpm_kernel.judges.questions import Owner
 from lpm_kernel.models.gguf_header import read_header
 from lpm_kernel.models.merge_report import read_merge_report
 from lpm_kernel.owner.bio import read_bio
 from lpm_kernel.progress import say
 from lpm_kernel.proof.blind import preference
+from lpm_kernel.proof.cards import probe_cards
 from lpm_kernel.proof.evaluation import JudgeIdentity, Model, Models, Origin, Trial
 from lpm_kernel.proof.gate import GateConfig, decide
 from lpm_kernel.proof.measuring import measure
 from lpm_kernel.proof.probes import Tried, measure_probes
 from lpm_kernel.proof.report import write_report
-from lpm_kernel.proof.trials import Owner, judge_trials
+from lpm_kernel.proof.sentences import outcome
+from lpm_kernel.proof.trials import judge_trials
 from lpm_kernel.records import Agreement, Answer, Evidence, Examination, PairsAccount, Probe, Prompt
 from lpm_kernel.serving import connect
 from lpm_kernel.serving.asking import AskingConfig, answers_of
@@ -41,6 +46,11 @@ from lpm_kernel.training.settings import LOG as TRAINING_LOG
 
 class StageConfig(AskingConfig, JudgeConfig, ExamConfig, GateConfig):
     """Evaluation and the gate."""
+
+    operational = frozenset({"before_name", "after_name"})
+
+    before_name: str = Field("", description="What the old model is called, where two are compared: lpm compare.")
+    after_name: str = Field("", description="What the new model is called there.")
 
 
 def preflight(config: StageConfig) -> list[Finding]:
@@ -97,7 +107,7 @@ def run(
     votes = preference(model_votes_path, models.before.sha256, models.after.sha256)
     measures = measure(
         trials,
-        origin=_origin(models, judge, bio_path, run_path),
+        origin=_origin(models, judge, bio_path, run_path, config),
         examination=examination,
         probes=measure_probes(tried, owner.facts),
         owner=votes,
@@ -112,18 +122,20 @@ def run(
         report_path,
         evaluation=evaluation,
         trials=trials,
+        probed=probe_cards(tried, owner.facts),
         evidence_path=verdicts_path,
         prompts_path=prompts_path,
         training_log_path=adapter_path and adapter_path / TRAINING_LOG,
     )
-    say(f"decision: {evaluation.decision} ({'; '.join(evaluation.reasons)})")
+    say(f"{outcome(evaluation)} ({'; '.join(evaluation.reasons)})")
 
 
-def _origin(models: Models, judge: JudgeIdentity, bio_path: Path, run_path: Path | None) -> Origin:
+def _origin(models: Models, judge: JudgeIdentity, bio_path: Path, run_path: Path | None, config: StageConfig) -> Origin:
     return Origin(
         run=run_path.name if run_path else None,
         finished_at=datetime.now(UTC).replace(microsecond=0),
         models=models,
+        names=(config.before_name, config.after_name) if config.before_name and config.after_name else None,
         judge=judge,
         bio_sha256=file_sha256(bio_path),
     )
@@ -147,9 +159,7 @@ async def _judge(
     async with open_judge(config) as judge:
         journaled = JournaledJudge(judge, journal)
         try:
-            of_owner = (owner.items, owner.facts, owner.bio, config)
-            found = await known_or_examined(journaled, examination_path, *of_owner)
-            examination = found or await examine(journaled, *of_owner)
+            examination = await examination_of(journaled, owner, config, examination_path)
             trials = await judge_trials(journaled, owner, questions, *answers, config.judge_in_flight)
         finally:
             await journal.flush()

@@ -18,8 +18,8 @@ from lpm_kernel.journal import open_journal
 from lpm_kernel.judges import JudgeConfig, open_judge
 from lpm_kernel.judges.examination import ExamConfig, examine, refuse_unbelieved
 from lpm_kernel.judges.journaled import JournaledJudge
+from lpm_kernel.judges.questions import Owner
 from lpm_kernel.owner.bio import read_bio
-from lpm_kernel.owner.facts import Facts
 from lpm_kernel.progress import say
 from lpm_kernel.records import Examination, Prompt
 
@@ -53,12 +53,11 @@ def run(
 
 
 async def _examine(config: StageConfig, items_path: Path, bio: str, work_path: Path) -> Examination:
-    items = list(read_jsonl(items_path, Prompt))
-    facts = Facts(items, bio)
+    owner = Owner(list(read_jsonl(items_path, Prompt)), bio)
     with open_journal(work_path / "journal.sqlite") as journal:
         async with open_judge(config) as judge:
             try:
-                return await examine(JournaledJudge(judge, journal), items, facts, bio, config)
+                return await examine(JournaledJudge(judge, journal), owner, config)
             finally:
                 await journal.flush()
 

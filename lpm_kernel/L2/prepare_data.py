@@ -83,14 +83,7 @@ def run(
 ) -> None:
     """Raises MissingInputError or DataError when there is nothing sound to work on."""
     read_bio(bio_path)
-    items, skipped = read_items(merged_path, config)
-    read = len(items) + skipped.total()
-    say(f"items: {read} read = {len(items)} usable + {skipped.total()} skipped{tally(skipped)}")
-    if len(items) < config.min_items:
-        raise DataError(
-            f"{merged_path} holds {len(items)} usable items; at least {config.min_items} are needed. "
-            f"Add notes, or lower --min-items. {skipped.total()} were skipped{tally(skipped)}"
-        )
+    items, skipped = _usable_items(merged_path, config)
     split = split_items(items, config)
     if not split.prompts:
         raise DataError(
@@ -104,8 +97,32 @@ def run(
     write_jsonl(prompts_path, split.prompts + made)
     write_jsonl(held_out_path, split.held_out)
     write_jsonl(probes_path, asked)
-    account = ItemsAccount(
-        read=read,
+    write_json(account_path, _account(items, skipped, split, made))
+    say(
+        f"split: {len(items)} usable = {len(split.prompts)} prompts + {len(split.held_out)} held-out questions "
+        f"+ {split.set_aside.total()} set aside{tally(split.set_aside)}"
+    )
+    kinds: Counter[str] = Counter(probe.kind for probe in asked)
+    say(f"asked for pairs beside the prompts: {len(made)}{tally({'unanswerable': len(made)})}")
+    say(f"asked beside the held-out questions: {kinds.total()}{tally(kinds)}")
+
+
+def _usable_items(merged_path: Path, config: StageConfig) -> tuple[list[Prompt], Counter[str]]:
+    """The owner's items, and how many were skipped by reason; raises DataError where they are too few."""
+    items, skipped = read_items(merged_path, config)
+    read = len(items) + skipped.total()
+    say(f"items: {read} read = {len(items)} usable + {skipped.total()} skipped{tally(skipped)}")
+    if len(items) < config.min_items:
+        raise DataError(
+            f"{merged_path} holds {len(items)} usable items; at least {config.min_items} are needed. "
+            f"Add notes, or lower --min-items. {skipped.total()} were skipped{tally(skipped)}"
+        )
+    return items, skipped
+
+
+def _account(items: Sequence[Prompt], skipped: Counter[str], split: ItemSplit, made: Sequence[Prompt]) -> ItemsAccount:
+    return ItemsAccount(
+        read=len(items) + skipped.total(),
         usable=len(items),
         skipped=dict(sorted(skipped.items())),
         prompts=len(split.prompts),
@@ -114,14 +131,6 @@ def run(
         set_aside=dict(sorted(split.set_aside.items())),
         variants=dict(sorted(Counter(item.variant for item in items).items())),
     )
-    write_json(account_path, account)
-    say(
-        f"split: {len(items)} usable = {len(split.prompts)} prompts + {len(split.held_out)} held-out questions "
-        f"+ {split.set_aside.total()} set aside{tally(split.set_aside)}"
-    )
-    kinds: Counter[str] = Counter(probe.kind for probe in asked)
-    say(f"asked for pairs beside the prompts: {len(made)}{tally({'unanswerable': len(made)})}")
-    say(f"asked beside the held-out questions: {kinds.total()}{tally(kinds)}")
 
 
 def _all_the_same(items: Sequence[Prompt]) -> str:

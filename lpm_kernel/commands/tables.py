@@ -16,9 +16,9 @@ from lpm_kernel.errors import DataError, Finding, MissingInputError
 from lpm_kernel.files import read_record
 from lpm_kernel.pipeline import STEPS, step_named
 from lpm_kernel.progress import clock, human_bytes, inline, printable, printable_json, say
-from lpm_kernel.proof.evaluation import Evaluation, Interval
-from lpm_kernel.proof.sentences import sentences
-from lpm_kernel.records import Examination
+from lpm_kernel.proof.evaluation import Evaluation
+from lpm_kernel.proof.sentences import outcome, sentences
+from lpm_kernel.records import Examination, Interval
 from lpm_kernel.runner.forecast import forecasts
 from lpm_kernel.runner.preflight import stage_findings
 from lpm_kernel.runner.run import outputs_of
@@ -152,14 +152,8 @@ def show_comparison(found_path: Path, before: str, after: str, as_json: bool) ->
         _print_json(evaluation.model_dump(mode="json"))
         return
     _show_measures(evaluation, before, after)
-    if evaluation.finding == "cannot be measured":
-        told = f"whether {after} is better than {before} cannot be measured"
-    elif evaluation.decision == "promote":
-        told = f"{after} is better than {before}"
-    else:
-        told = f"{after} is not shown to be better than {before}"
     _show_rules(evaluation)
-    _show_finding(evaluation, told, inline("; ".join(evaluation.reasons)))
+    _show_finding(evaluation, outcome(evaluation), inline("; ".join(evaluation.reasons)))
     if evaluation.to_measure:
         cure = escape(inline(evaluation.to_measure))
         _console().print(f"what would make it measurable: {cure}", soft_wrap=True)

@@ -9,7 +9,8 @@ from rich.rule import Rule
 from rich.text import Text
 
 from lpm_kernel.progress import inline, printable, printable_json
-from lpm_kernel.proof.blind import BlindConfig, Shown, refusal, told, told_preference
+from lpm_kernel.proof.agreement import AgreementConfig, refusal, told
+from lpm_kernel.proof.blind import Shown, told_preference
 from lpm_kernel.records import Vote
 from lpm_kernel.runner.settings import open_workspace, resolve_all
 from lpm_kernel.runner.state import state_of
@@ -30,7 +31,7 @@ def open_word(workspace: str, preset: str = "") -> OwnersWord:
     """The owner's word in a workspace, with the settings of `dpo-data`."""
     place = open_workspace(workspace)
     config = resolve_all(place, preset=preset)["dpo-data"]
-    assert isinstance(config, BlindConfig)
+    assert isinstance(config, AgreementConfig)
     return OwnersWord(place, config)
 
 

@@ -7,22 +7,20 @@ it. A judge that truth says nothing to passes each of the two tests in at most C
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from fractions import Fraction
 from pathlib import Path
 
 from pydantic import Field
 
+from lpm_kernel.chance import chance_above
 from lpm_kernel.config import Config
 from lpm_kernel.errors import DataError, ServiceError
 from lpm_kernel.files import read_record
 from lpm_kernel.judges.base import swapped
 from lpm_kernel.judges.cases import TELLING, Case, cases_of
-from lpm_kernel.judges.chance import chance_of, clustered
+from lpm_kernel.judges.clusters import clustered
 from lpm_kernel.judges.journaled import JournaledJudge
-from lpm_kernel.judges.questions import TASKS, question_of
-from lpm_kernel.owner.facts import Facts
-from lpm_kernel.records import CasesJudged, Prompt, StrengthBand, Verdict
-from lpm_kernel.records import Examination as Examination
+from lpm_kernel.judges.questions import TASKS, Owner
+from lpm_kernel.records import CasesJudged, Examination, StrengthBand, Verdict
 from lpm_kernel.serving.concurrency import map_in_order
 
 CHANCE = 0.005
@@ -65,19 +63,17 @@ def refuse_unbelieved(examination: Examination, cure: str) -> None:
     )
 
 
-async def examine(
-    judge: JournaledJudge, items: Sequence[Prompt], facts: Facts, bio: str, config: ExamConfig
-) -> Examination:
-    """Ask the judge cases made of the owner's items, in both orders; `facts` are of the same items and bio.
+async def examine(judge: JournaledJudge, owner: Owner, config: ExamConfig) -> Examination:
+    """Ask the judge cases made of the owner's items, in both orders.
 
     Raises ServiceError when the judge is down. Nothing is asked where there are too few questions to say anything.
     """
-    questions = cases_of(items, facts, config.exam_questions, config.exam_seed)
+    questions = cases_of(owner.items, owner.facts, config.exam_questions, config.exam_seed)
     judged: list[list[Judged]] = []
     if len(questions) >= FEWEST:
 
         async def one(cases: list[Case]) -> list[Judged]:
-            question = question_of(cases[0].prompt, facts, bio)
+            question = owner.question(cases[0].prompt)
             return [
                 (case, await judge.verdict(case.prompt.id, question, [case.right, case.other], 0, 1)) for case in cases
             ]
@@ -87,21 +83,11 @@ async def examine(
     return examined(judge.judge.name, judge.judge.label, judged, len(questions), config)
 
 
-async def known_or_examined(
-    judge: JournaledJudge,
-    examination_path: Path | None,
-    items: Sequence[Prompt],
-    facts: Facts,
-    bio: str,
-    config: ExamConfig,
-) -> Examination | None:
-    """The examination on file where it is of this judge, else a new one; None for a judge that is accepted unexamined,
-    which takes no file and --accept-judge."""
-    if examination_path is None and config.accept_judge:
-        return None
-    found = read_record(examination_path, Examination) if examination_path else None
+async def examination_of(judge: JournaledJudge, owner: Owner, config: ExamConfig, on_file: Path | None) -> Examination:
+    """The examination on file where it is of this judge, else a new one; it says whether the judge is accepted."""
+    found = read_record(on_file, Examination) if on_file else None
     if found is None or found.judge != judge.judge.name:
-        found = await examine(judge, items, facts, bio, config)
+        found = await examine(judge, owner, config)
     accepted = found.accepted or (config.accept_judge and not found.passed)
     return found.model_copy(update={"accepted": accepted})
 
@@ -180,9 +166,9 @@ def _against_chance(side: str, judged: Sequence[Sequence[Judged]]) -> tuple[str,
     for question in judged:
         right, asked = _hits([e for e in question if e[0].kind in TELLING and _side(e[0]) == side])
         if asked:
-            scores.append(Fraction(right) / Fraction(asked) - Fraction(1, 2))
+            scores.append(right / asked)
             hits, cases = hits + right, cases + asked
-    p = chance_of(scores)
+    p = chance_above(scores, 0.5)
     if p <= CHANCE:
         return "", True
     share = hits / cases if cases else 0.0

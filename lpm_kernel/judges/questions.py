@@ -1,8 +1,11 @@
 """A prompt -> the question as a judge is asked it: its task, what the notes say of it, the bio that matters to it."""
 
+from collections.abc import Sequence
+from functools import cached_property
 from unicodedata import normalize
 
 from lpm_kernel.judges.base import Question
+from lpm_kernel.judges.stranger import stranger_bio
 from lpm_kernel.owner.facts import Facts, Measure
 from lpm_kernel.owner.items import LEGACY_PREFIX, name_in
 from lpm_kernel.owner.relevance import relevant
@@ -16,6 +19,31 @@ TASKS: dict[str, Task] = {
     "exact_day": "time",
 }
 """By variant of item."""
+
+
+class Owner:
+    """By what answers are judged: the owner's items and bio, and as control the same items with a stranger's bio."""
+
+    def __init__(self, items: Sequence[Prompt], bio: str) -> None:
+        self.items, self.bio, self.facts = items, bio, Facts(items, bio)
+
+    def question(self, prompt: Prompt) -> Question:
+        """As a judge is asked it."""
+        return question_of(prompt, self.facts, self.bio)
+
+    def strangers_question(self, prompt: Prompt) -> Question:
+        """The same with a stranger's bio, in place of the owner's also where it says which facts are right."""
+        return question_of(prompt, self.strangers_facts, self.strangers_bio)
+
+    @cached_property
+    def strangers_bio(self) -> str:
+        """In the owner's language."""
+        return stranger_bio(self.facts.language)
+
+    @cached_property
+    def strangers_facts(self) -> Facts:
+        """Those that a stranger's bio would confirm."""
+        return Facts(self.items, self.strangers_bio)
 
 
 def question_of(prompt: Prompt, facts: Facts, bio: str) -> Question:

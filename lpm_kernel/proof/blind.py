@@ -2,48 +2,27 @@
 
 The questions are made of the judge's evidence, one a prompt: the pairs that would train, the least certain first, and
 every third time a comparison that the judge left open, those whose two orders disagree first. From the votes on the
-pairs follows how far owner and judge agree; every vote is a pair of its own (`judges/choices.py`).
+pairs follows how far owner and judge agree (`agreement.py`); every vote is a pair of its own (`judges/choices.py`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from math import comb
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
-from lpm_kernel.config import Config
+from lpm_kernel.chance import at_least
 from lpm_kernel.files import key_of
 from lpm_kernel.judges.base import swapped
-from lpm_kernel.judges.choices import Words, as_judged, not_taken_back, read_lines
+from lpm_kernel.judges.choices import as_judged, not_taken_back, read_lines
 from lpm_kernel.judges.pairing import distinct
 from lpm_kernel.proof.evaluation import OwnersPreference
-from lpm_kernel.records import Agreement, Evidence, ModelVote, Outcome, Prompt, Verdict, Vote
+from lpm_kernel.records import Evidence, ModelVote, Outcome, Prompt, Verdict
 
 PAIRS_IN_A_ROW = 2
 """Pairs of the judge between two comparisons that it left open: agreement is measured on the pairs alone."""
 UNKNOWN_DOUBT = 0.5
 Said = Literal["first", "second", "tie"]
-
-
-class BlindConfig(Config):
-    """When the owner's blind votes keep the judge's pairs from training."""
-
-    min_kappa: float = Field(
-        0.2,
-        ge=-1,
-        le=1,
-        description="Below this agreement beyond chance (Cohen's kappa) with your blind votes the judge's pairs do not "
-        "train; votes that tie count as disagreement.",
-    )
-    min_votes: int = Field(
-        10, ge=5, le=50, description="With fewer blind votes on the judge's pairs nothing follows from them."
-    )
-    accept_judge_pairs: bool = Field(
-        False, description="Train on the judge's pairs although your blind votes disagree with them."
-    )
 
 
 @dataclass(frozen=True)
@@ -146,7 +125,7 @@ def preference_of(votes: Iterable[ModelVote], before: str, after: str) -> Owners
     if not won:
         return None
     new, old = won[after], won[before]
-    return OwnersPreference(after=new, before=old, ties=won["tie"], chance=_at_least(max(new, old), new + old, 0.5))
+    return OwnersPreference(after=new, before=old, ties=won["tie"], chance=at_least(max(new, old), new + old, 0.5))
 
 
 def told_preference(found: OwnersPreference | None) -> str:
@@ -158,115 +137,3 @@ def told_preference(found: OwnersPreference | None) -> str:
     if not found.is_sure:
         return f"{told_votes}: that tells neither from the other, as {chance}"
     return f"{told_votes}: you prefer the {'new' if found.after > found.before else 'old'} one; {chance}"
-
-
-# Agreement --------------------------------------------------------------------------------------------------------
-
-
-def agreement_of(evidence: Iterable[Evidence], words: Words, config: BlindConfig) -> Agreement:
-    """Between the owner's votes and the judge, on the votes about pairs of the judge."""
-    table = [pair for e in evidence if (pair := _on_pair(as_judged(e), words.votes.get(e.prompt_id)))]
-    return agreement(table, config)
-
-
-def _on_pair(evidence: Evidence, vote: Vote | None) -> tuple[Outcome, Outcome] | None:
-    """What owner and judge said of the judge's pair, in the order shown; None where the vote is about no such pair."""
-    if vote is None or vote.vote in ("skip", "undo") or evidence.chosen is None or evidence.rejected is None:
-        return None
-    chosen, rejected = evidence.answers[evidence.chosen].text, evidence.answers[evidence.rejected].text
-    said: Outcome = "first" if vote.vote == "first" else "second" if vote.vote == "second" else "tie"
-    if (vote.first, vote.second) == (chosen, rejected):
-        return said, "first"
-    return (said, "second") if (vote.first, vote.second) == (rejected, chosen) else None
-
-
-def agreement(table: Sequence[tuple[Outcome, Outcome]], config: BlindConfig) -> Agreement:
-    """From (owner, judge) for each question."""
-    votes, agreed = len(table), sum(owner == judge for owner, judge in table)
-    if not votes:
-        nothing = dict.fromkeys(("agreement", "agreement_ci95", "chance", "kappa", "kappa_ci95", "believed"))
-        return Agreement.model_validate({"votes": 0, "agreed": 0, **nothing})
-    owners, judges = Counter(owner for owner, _ in table), Counter(judge for _, judge in table)
-    same = sum(owners[outcome] * judges[outcome] for outcome in owners)
-    told = same < votes * votes
-    chance = same / votes**2
-
-    def beyond_chance(share: float) -> float:
-        return max(-1.0, (share - chance) / (1 - chance))
-
-    low, high = exact_bounds(agreed, votes)
-    kappa = beyond_chance(agreed / votes) if told else None
-    return Agreement(
-        votes=votes,
-        agreed=agreed,
-        agreement=agreed / votes,
-        agreement_ci95=(low, high),
-        chance=chance,
-        kappa=kappa,
-        kappa_ci95=(beyond_chance(low), beyond_chance(high)) if told else None,
-        believed=None if kappa is None or votes < config.min_votes else kappa >= config.min_kappa,
-    )
-
-
-def exact_bounds(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """Bounds of a share (Clopper and Pearson 1934): where so many hits, or so few, have half of 1 - level left."""
-    tail = (1 - level) / 2
-    low = 0.0 if hits == 0 else _crossing(lambda share: _at_least(hits, trials, share) - tail)
-    high = 1.0 if hits == trials else _crossing(lambda share: tail - (1 - _at_least(hits + 1, trials, share)))
-    return low, high
-
-
-def _at_least(hits: int, trials: int, share: float) -> float:
-    return sum(comb(trials, k) * share**k * (1 - share) ** (trials - k) for k in range(hits, trials + 1))
-
-
-def _crossing(rising: Callable[[float], float]) -> float:
-    """Where a rising function of a share is zero, to 1e-9."""
-    low, high = 0.0, 1.0
-    while high - low > 1e-9:
-        middle = (low + high) / 2
-        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
-    return (low + high) / 2
-
-
-# In words ---------------------------------------------------------------------------------------------------------
-
-STEPS = ((0.8, "it prefers what you prefer"), (0.6, "it mostly prefers what you prefer"))
-"""From which kappa on, after Landis and Koch 1977."""
-
-
-def told(found: Agreement, config: BlindConfig) -> str:
-    """What the agreement is and what it means, in sentences."""
-    if not found.votes or found.agreement is None or found.agreement_ci95 is None:
-        return "no vote is about a pair of the judge yet, so nothing is known of how far you agree"
-    low, high = found.agreement_ci95
-    share = (
-        f"you and the judge agree on {found.agreed} of {found.votes} of its pairs ({found.agreement:.0%}, exact 95 % "
-        f"bounds {low:.0%} to {high:.0%})"
-    )
-    if found.kappa is None or found.kappa_ci95 is None:
-        return f"{share}; kappa is undefined, for both said one and the same each time: vote on more"
-    kappa = (
-        f"Cohen's kappa {found.kappa:.2f} ({found.kappa_ci95[0]:.2f} to {found.kappa_ci95[1]:.2f}: the bounds of the "
-        f"agreement at a chance agreement of {found.chance:.0%})"
-    )
-    return f"{share}; {kappa}: {_meaning(found, config)}"
-
-
-def _meaning(found: Agreement, config: BlindConfig) -> str:
-    assert found.kappa is not None
-    if found.believed is None:
-        return f"too few to follow anything from, {config.min_votes} are needed"
-    if not found.believed:
-        return f"below {config.min_kappa:g}, so what the judge prefers is not what you prefer"
-    return next(
-        (words for least, words in STEPS if found.kappa >= least), "it prefers what you prefer more than chance"
-    )
-
-
-def refusal(found: Agreement, config: BlindConfig) -> str:
-    """Why the judge's pairs do not train, and what to do."""
-    return (
-        f"{told(found, config)}. Its pairs do not train; yours do. Next: a better judge (--judge, --judge-model), more "
-        "votes (lpm blind --questions 50), or its pairs all the same: --accept-judge-pairs"
-    )

@@ -1,14 +1,16 @@
-"""The report's questions: each with its answers and verdicts, what got worse before what got better."""
+"""The report's questions, each with its answers and what was said of them, what got worse before what got better."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lpm_kernel.owner.facts import Told
+from lpm_kernel.chance import mean
+from lpm_kernel.owner.facts import Facts, Measure, Told
 from lpm_kernel.proof.evaluation import Trial
 from lpm_kernel.proof.figures import SIGNS, Result
 from lpm_kernel.proof.numbers import percent
-from lpm_kernel.records import Answer, Outcome, Verdict
+from lpm_kernel.proof.probes import Tried
+from lpm_kernel.records import Answer, Outcome, ProbeKind, Verdict
 
 VERDICTS: dict[Outcome, str] = {
     "first": "Before is better",
@@ -29,14 +31,14 @@ class Side:
     """One model's answer, as half of a pair."""
 
     text: str
-    result: str
-    score: float | None
     is_cut: bool
     told: tuple[str, ...]
     """Of the facts asked for."""
     missing: tuple[str, ...]
     wrong: tuple[str, ...]
     """Wrong facts."""
+    result: str = ""
+    score: float | None = None
 
     @property
     def css(self) -> str:
@@ -46,13 +48,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """An answer of each model, and what the judge said of the two."""
+    """An answer of each model, and what the judge said of the two, where it was asked."""
 
     before: Side
     after: Side
-    verdict: str
-    reason: str
-    rests_on: str
+    verdict: str = ""
+    reason: str = ""
+    rests_on: str = ""
     """The note or the bio's section that decided."""
     count: int = 1
     """So many pairs of the question are alike."""
@@ -73,9 +75,65 @@ class Question:
     """Of pairs, with those that are alike."""
 
 
+@dataclass(frozen=True)
+class ProbedQuestions:
+    """Those of one kind beside the held-out ones."""
+
+    title: str
+    about: str
+    questions: list[Question]
+
+
+PROBED: dict[ProbeKind, tuple[str, str]] = {
+    "contested": (
+        "Where your notes disagree, question by question",
+        "Right is the version that your bio confirms, wrong is the other one. No judge was asked.",
+    ),
+    "unanswerable": (
+        "Questions that no note of yours answers, one by one",
+        "No note holds the answer, so whatever an answer tells of another note is wrong. No judge was asked.",
+    ),
+}
+"""The kinds whose answers are shown: title and explanation."""
+
+
 def question_cards(trials: Sequence[Trial]) -> list[Question]:
     """The worst first."""
     return [_question(trial) for trial in sorted(trials, key=_worst_first)]
+
+
+def probe_cards(tried: Sequence[Tried], facts: Facts) -> list[ProbedQuestions]:
+    """Of each kind that was asked, the worst first; of the contested ones those of which the bio decides."""
+    cards: dict[ProbeKind, list[tuple[float, Question]]] = {kind: [] for kind in PROBED}
+    for one in tried:
+        measure = facts.measure(one.probe.prompt)
+        if one.probe.kind in PROBED and (one.probe.kind != "contested" or measure.refuted):
+            cards[one.probe.kind].append(_probed(one, measure))
+    return [
+        ProbedQuestions(*PROBED[kind], [card for _, card in sorted(found, key=lambda entry: entry[0])])
+        for kind, found in cards.items()
+        if found
+    ]
+
+
+def _probed(tried: Tried, measure: Measure) -> tuple[float, Question]:
+    """The card, and its gain: by so much more of what the answers tell is right than was before, less what is wrong."""
+    told = [[measure.told(answer.text) for answer in side] for side in (tried.before, tried.after)]
+    right, wrong = ([mean([t.shares[part] for t in side]) for side in told] for part in (0, 1))
+    asked = frozenset[str]() if tried.probe.kind == "unanswerable" else measure.asked
+    gain = (right[1] - wrong[1]) - (right[0] - wrong[0])
+    shares = {"right": right, "wrong": wrong} if asked else {"wrong": wrong}
+    rows = zip(tried.before, tried.after, *told, strict=True)
+    pairs = Counter(Pair(_side(old, of_old, asked), _side(new, of_new, asked)) for old, new, of_old, of_new in rows)
+    return gain, Question(
+        text=tried.probe.prompt.user,
+        target=tried.probe.prompt.target,
+        facts=sorted(asked),
+        result="better" if gain > 0 else "worse" if gain < 0 else "same",
+        told=" · ".join(f"{name} {percent(before)} → {percent(after)}" for name, (before, after) in shares.items()),
+        pairs=[replace(pair, count=count) for pair, count in pairs.items()],
+        count=pairs.total(),
+    )
 
 
 def _counts(trial: Trial) -> Counter[Outcome]:
@@ -121,20 +179,24 @@ def _pairs(trial: Trial) -> list[Pair]:
     pairs: Counter[Pair] = Counter()
     for verdict, before, after, facts_before, facts_after in sorted(told, key=lambda row: RANKS[row[0].outcome]):
         ground = GROUNDS.get(verdict.rests_on, verdict.rests_on)
-        sides = _side(before, verdict, 0, facts_before, trial.facts), _side(after, verdict, 1, facts_after, trial.facts)
-        pairs[Pair(*sides, VERDICTS[verdict.outcome], verdict.reason, ground)] += 1
+        old = _judged(_side(before, facts_before, trial.facts), verdict, 0)
+        new = _judged(_side(after, facts_after, trial.facts), verdict, 1)
+        pairs[Pair(old, new, VERDICTS[verdict.outcome], verdict.reason, ground)] += 1
     return [replace(pair, count=count) for pair, count in pairs.items()]
 
 
-def _side(answer: Answer, verdict: Verdict, place: int, told: Told, facts: frozenset[str]) -> Side:
-    """`place` is 0 for before, 1 for after."""
-    winner = {"first": 0, "second": 1}.get(verdict.outcome)
+def _side(answer: Answer, told: Told, facts: frozenset[str]) -> Side:
     return Side(
         text=answer.text,
-        result="" if winner is None else "✓ won" if winner == place else "✗ lost",
-        score=verdict.scores[place] if verdict.scores else None,
         is_cut=answer.finish_reason == "length",
         told=tuple(sorted(told.right & facts)),
         missing=tuple(sorted(facts - told.right)),
         wrong=tuple(sorted(told.wrong)),
     )
+
+
+def _judged(side: Side, verdict: Verdict, place: int) -> Side:
+    """With what the judge said of it; `place` is 0 for before, 1 for after."""
+    winner = {"first": 0, "second": 1}.get(verdict.outcome)
+    result = "" if winner is None else "✓ won" if winner == place else "✗ lost"
+    return replace(side, result=result, score=verdict.scores[place] if verdict.scores else None)

@@ -7,14 +7,11 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from lpm_kernel.chance import ALPHA, mean
 from lpm_kernel.export.fidelity import Fidelity
 from lpm_kernel.models.merge_report import UpdateRetained
 from lpm_kernel.owner.facts import Told
-from lpm_kernel.proof.statistics import mean
-from lpm_kernel.records import Agreement, Answer, Examination, Prompt, Record, Verdict
-
-Interval = tuple[float, float]
-"""95 % bounds, the lower one first."""
+from lpm_kernel.records import Agreement, Answer, Examination, Interval, Prompt, Record, Verdict
 
 
 class WinRate(Record):
@@ -183,6 +180,8 @@ class Origin(Record):
     """The run's folder in `runs/`, with its settings and its log."""
     finished_at: datetime | None = None
     models: Models | None = None
+    names: tuple[str, str] | None = None
+    """What before and after are called, where one is compared with the other and nothing is promoted (lpm compare)."""
     judge: JudgeIdentity
     bio_sha256: str | None = None
     """Of the bio's file, as `sha256sum` tells it."""
@@ -206,7 +205,7 @@ class OwnersPreference(Record):
     @property
     def is_sure(self) -> bool:
         """Whether it can hardly be chance."""
-        return self.chance <= 0.025
+        return self.chance <= ALPHA
 
 
 class Measures(Origin):

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Literal
 
-from lpm_kernel.proof.evaluation import AnswerShares, Change, Evaluation, General, Interval, Probes, Steering, WinRate
+from lpm_kernel.proof.evaluation import AnswerShares, Change, Evaluation, General, Probes, Steering, WinRate
 from lpm_kernel.proof.numbers import between, number, percent, points, signed, signed_whole, tenths, whole
-from lpm_kernel.records import CasesJudged, Examination
+from lpm_kernel.records import CasesJudged, Examination, Interval
 
 Result = Literal["worse", "better", "same", "unreadable"]
 

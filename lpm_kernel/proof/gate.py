@@ -4,6 +4,7 @@ A rule that cannot be measured (`holds` is None) stands in the way only where no
 rate, and a judge that is known. The others guard against harm that nobody has looked for then, and the reason says so.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -14,12 +15,12 @@ from lpm_kernel.proof.evaluation import (
     Change,
     Evaluation,
     FactRecall,
-    Interval,
     Measures,
     OwnersPreference,
     Rule,
     RuleName,
 )
+from lpm_kernel.records import Interval
 
 MUST_BE_KNOWN: frozenset[RuleName] = frozenset({"measurable", "judge", "win_rate", "length"})
 """Rules that stand in the way also where they cannot be measured."""
@@ -27,6 +28,10 @@ WITHOUT_A_VERDICT: frozenset[RuleName] = frozenset({"measurable", "judge"})
 """Rules without which the figures mean nothing: where one of them does not hold, nothing was measured."""
 MOST_LOST = 0.1
 """By which what any model does may get worse for sure: the bound that favours the new model is held to it."""
+SEEN = 0.005
+"""What is less is 0.00 with two decimals."""
+ROUND_OFF = 6
+"""Decimals of hundredths beyond which a figure is the machine's rounding."""
 EMBEDDED = "reference"
 """The kind of judge that sees facts and letters alone."""
 
@@ -156,9 +161,9 @@ def _harms(what: str, change: Change | FactRecall, worse: int, most: float) -> I
     least, greatest = sorted(worse * bound for bound in change.ci95_delta)
     verb = "rise" if worse > 0 else "fall"
     if least > 0:
-        yield f"{what} {verb} for sure, by {least:.2f} at least"
+        yield f"{what} {verb} for sure, by {_at_least(least)} at least"
     elif greatest > most:
-        yield f"{what} may {verb} by {greatest:.2f}, where {most:g} is allowed"
+        yield f"{what} may {verb} by {_at_most(greatest)}, where {most:g} is allowed"
 
 
 def _length(measures: Measures, config: GateConfig) -> Rule:
@@ -193,7 +198,7 @@ def _general(measures: Measures) -> Rule:
         "refused, empty or cut answers": _loss(found.refusals, 1),
     }
     most = max(worse.values())
-    told = ", ".join(f"{name}: worse by {loss:.2f} at least" for name, loss in worse.items() if loss > MOST_LOST)
+    told = ", ".join(f"{name}: worse by {_at_least(loss)} at least" for name, loss in worse.items() if loss > MOST_LOST)
     return _rule("general", not told, most, MOST_LOST, told or "neutral instructions are answered as before")
 
 
@@ -275,8 +280,22 @@ def _moved(change: Change | FactRecall) -> str:
 
 
 def _shown(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.2f}"
+    """Two decimals, or as many as it takes to be seen."""
+    if value is None:
+        return "unknown"
+    return f"{value:.2f}" if value == 0 or abs(value) >= SEEN else f"{value:.1g}"
+
+
+def _at_least(value: float) -> str:
+    """Rounded down, but never to nothing."""
+    hundredths = math.floor(round(100 * value, ROUND_OFF))
+    return _shown(hundredths / 100 if hundredths else value)
+
+
+def _at_most(value: float) -> str:
+    """Rounded up."""
+    return _shown(math.ceil(round(100 * value, ROUND_OFF)) / 100)
 
 
 def _bounds(bounds: Interval | None) -> str:
-    return "unknown" if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}"
+    return "unknown" if bounds is None else f"{_shown(bounds[0])} to {_shown(bounds[1])}"

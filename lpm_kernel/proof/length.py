@@ -14,9 +14,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lpm_kernel.chance import interval, mean
 from lpm_kernel.owner.facts import Told
 from lpm_kernel.proof.evaluation import LikeLength, Trial
-from lpm_kernel.proof.statistics import interval, mean
 from lpm_kernel.records import Outcome
 
 RATIOS = (1.2, 2.0)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lpm_kernel.chance import interval, mean
 from lpm_kernel.owner.facts import Told
 from lpm_kernel.proof.evaluation import (
     AnswerShares,
@@ -16,7 +17,6 @@ from lpm_kernel.proof.evaluation import (
     WinRate,
 )
 from lpm_kernel.proof.length import like_length
-from lpm_kernel.proof.statistics import interval, mean
 from lpm_kernel.records import Examination, Verdict
 
 SURE_ENOUGH = 0.6

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import regex
 
+from lpm_kernel.chance import interval, mean
 from lpm_kernel.owner.facts import Facts
 from lpm_kernel.owner.language import language_of, script_of
 from lpm_kernel.owner.probes import general
 from lpm_kernel.proof.evaluation import AnswerShares, Change, General, Probes, Steering
-from lpm_kernel.proof.statistics import interval, mean
 from lpm_kernel.records import Answer, Probe, ProbeKind
 
 GRAM = 4

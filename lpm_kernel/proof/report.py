@@ -19,7 +19,7 @@ from lpm_kernel.errors import DataError
 from lpm_kernel.files import read_jsonl
 from lpm_kernel.owner.language import language_of
 from lpm_kernel.proof import figures, sentences
-from lpm_kernel.proof.cards import question_cards
+from lpm_kernel.proof.cards import ProbedQuestions, question_cards
 from lpm_kernel.proof.charts import Line, line_chart
 from lpm_kernel.proof.evaluation import Evaluation, Trial
 from lpm_kernel.proof.figures import SIGNS
@@ -47,6 +47,7 @@ def write_report(
     *,
     evaluation: Evaluation,
     trials: Sequence[Trial],
+    probed: Sequence[ProbedQuestions],
     evidence_path: Path | None,
     prompts_path: Path | None,
     training_log_path: Path | None,
@@ -58,12 +59,14 @@ def write_report(
         evaluation=evaluation,
         sentences=sentences.sentences(evaluation),
         finding=sentences.finding(evaluation),
+        headline=sentences.headline(evaluation),
         rules=[
             (rule.holds, sentences.RULES[rule.name][0], sentences.as_sentence(rule.reason))
             for rule in sentences.ordered(evaluation.rules)
         ],
         **_sections(evaluation),
         questions=questions,
+        asked_beside=probed,
         counts={result: results[result] for result in SIGNS},
         trained=_pairs(evidence_path, prompts_path),
         margins=_margins(_read_log(training_log_path)),

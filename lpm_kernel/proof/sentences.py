@@ -10,21 +10,28 @@ HEADLINES = {
     "cannot be measured": "This cannot be measured",
 }
 
+COMPARED = {
+    "better": "{after} is better than {before}",
+    "not better": "{after} is not shown to be better than {before}",
+    "cannot be measured": "whether {after} is better than {before} cannot be measured",
+}
+"""The same of two models by their names."""
+
 RULES = {
     "measurable": ("There is enough to measure", "too little could be measured"),
     "judge": ("The judge can be believed", "the judge cannot be believed"),
-    "win_rate": ("The new answers are preferred", "the new one's answers are not surely preferred to the old one's"),
+    "win_rate": ("The new answers are preferred", "{after}'s answers are not surely preferred to {before}'s"),
     "facts": (
         "Right facts do not fall, wrong ones do not rise",
-        "the new one's right facts may fall or its wrong ones rise",
+        "{after}'s right facts may fall or its wrong ones rise",
     ),
-    "length": ("It does not win by length alone", "the new one may win by the length of its answers alone"),
-    "unanswerable": ("It makes up no more where it cannot know", "the new one may make up more where it cannot know"),
-    "general": ("It still does what any model does", "the new one may have got worse at what any model does"),
+    "length": ("It does not win by length alone", "{after} may win by the length of its answers alone"),
+    "unanswerable": ("It makes up no more where it cannot know", "{after} may make up more where it cannot know"),
+    "general": ("It still does what any model does", "{after} may have got worse at what any model does"),
     "export": ("What is served is what was trained", "what would be served may not be what was trained"),
     "owner": ("You do not like it less", "you liked its answers less, blind"),
 }
-"""Of a rule: as its title, and as a reason against the new model."""
+"""Of a rule: as its title, and as a reason against the model after."""
 
 
 def finding(evaluation: Evaluation) -> str:
@@ -32,18 +39,40 @@ def finding(evaluation: Evaluation) -> str:
     return evaluation.finding or ("better" if evaluation.decision == "promote" else "not better")
 
 
+def names(evaluation: Evaluation) -> dict[str, str]:
+    """What the two models are called."""
+    return dict(zip(("before", "after"), evaluation.names or ("the old one", "the new one"), strict=True))
+
+
+def outcome(evaluation: Evaluation) -> str:
+    """The decision, or of two models that are compared which is better, as part of a sentence."""
+    if evaluation.names is None:
+        return f"decision: {evaluation.decision}"
+    return COMPARED[finding(evaluation)].format(**names(evaluation))
+
+
+def headline(evaluation: Evaluation) -> str:
+    """The same as a title."""
+    found = finding(evaluation)
+    if evaluation.names is None:
+        return HEADLINES[found]
+    told = outcome(evaluation)
+    return told[0].upper() + told[1:] if found == "cannot be measured" else told
+
+
 def sentences(evaluation: Evaluation) -> tuple[str, ...]:
     """What was found and why, and what it means or rests on."""
-    found = finding(evaluation)
+    found, called = finding(evaluation), names(evaluation)
     if found == "better":
-        return f"{HEADLINES[found]}: {_told(evaluation, 'it')}.", _support(evaluation)
+        return f"{headline(evaluation)}: {_told(evaluation, 'it')}.", _support(evaluation)
     if found == "cannot be measured":
-        cure = f" What would make it so: {_clause(evaluation.to_measure)}." if evaluation.to_measure else ""
-        return f"{HEADLINES[found]}, because {_why(evaluation)}.", f"Until then your model stays as it is.{cure}"
-    objections = [RULES[rule.name][1] for rule in evaluation.rules if rule.holds is False]
+        stays = "" if evaluation.names else "Until then your model stays as it is."
+        cure = f"What would make it so: {_clause(evaluation.to_measure)}." if evaluation.to_measure else ""
+        return f"{headline(evaluation)}, because {_why(evaluation)}.", " ".join(filter(None, (stays, cure)))
+    objections = [RULES[rule.name][1].format(**called) for rule in evaluation.rules if rule.holds is False]
     because = f", because {'; and '.join(objections)}" if objections else f": {_clause('; '.join(evaluation.reasons))}"
-    told = [_told(evaluation, "the new one"), _told_wrong(evaluation)]
-    return f"{HEADLINES[found]}{because}.", as_sentence(", and ".join(filter(None, told)))
+    told = [_told(evaluation, called["after"]), _told_wrong(evaluation)]
+    return f"{headline(evaluation)}{because}.", as_sentence(", and ".join(filter(None, told)))
 
 
 def _told(evaluation: Evaluation, new: str) -> str:

@@ -2,22 +2,12 @@
 
 from collections.abc import Sequence
 
+from lpm_kernel.judges.base import Question
 from lpm_kernel.judges.journaled import JournaledJudge
-from lpm_kernel.judges.questions import question_of
-from lpm_kernel.judges.stranger import stranger_bio
-from lpm_kernel.owner.facts import Facts
+from lpm_kernel.judges.questions import Owner
 from lpm_kernel.proof.evaluation import Trial
 from lpm_kernel.records import Answer, Prompt, Verdict
 from lpm_kernel.serving.concurrency import map_in_order
-
-
-class Owner:
-    """By what answers are judged: the owner's items and bio, and as control the same items with a stranger's bio."""
-
-    def __init__(self, items: Sequence[Prompt], bio: str) -> None:
-        self.items, self.bio, self.facts = items, bio, Facts(items, bio)
-        self.strangers_bio = stranger_bio(self.facts.language)
-        self.strangers_facts = Facts(items, self.strangers_bio)
 
 
 async def judge_trials(
@@ -37,8 +27,8 @@ async def judge_trials(
             prompt=prompt,
             before=old,
             after=new,
-            verdicts=await _verdicts(judge, prompt, owner.facts, owner.bio, old, new),
-            stranger_verdicts=await _verdicts(judge, prompt, owner.strangers_facts, owner.strangers_bio, old, new),
+            verdicts=await _verdicts(judge, prompt, owner.question(prompt), old, new),
+            stranger_verdicts=await _verdicts(judge, prompt, owner.strangers_question(prompt), old, new),
             facts=measured.asked,
             facts_before=[measured.told(answer.text) for answer in old],
             facts_after=[measured.told(answer.text) for answer in new],
@@ -49,10 +39,9 @@ async def judge_trials(
 
 
 async def _verdicts(
-    judge: JournaledJudge, prompt: Prompt, facts: Facts, bio: str, before: Sequence[Answer], after: Sequence[Answer]
+    judge: JournaledJudge, prompt: Prompt, question: Question, before: Sequence[Answer], after: Sequence[Answer]
 ) -> list[Verdict]:
     """Cut answers are judged too, as they are what the owner would read; equal ones are a tie without asking."""
-    question = question_of(prompt, facts, bio)
     return [
         Verdict(prompt_id=prompt.id, first=0, second=1, outcome="tie", reason="the same answer", judge="")
         if old.text == new.text

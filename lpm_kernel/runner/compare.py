@@ -31,7 +31,8 @@ def compare_models(workspace: Workspace, configs: Mapping[str, Config], before: 
         if name not in ARTIFACTS and not _knows_todays_questions(workspace, name):
             say(f"warning: {name} was evaluated on other questions, and may have been trained on some of today's")
     step = step_named("evaluate")
-    run_one(step, workspace, configs, {**dict.fromkeys(step.uses), **paths}, given=False)
+    named = configs[step.name].model_copy(update={"before_name": before, "after_name": after})
+    run_one(step, workspace, {**configs, step.name: named}, {**dict.fromkeys(step.uses), **paths}, given=False)
     return place
 
 

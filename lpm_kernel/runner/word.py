@@ -15,12 +15,11 @@ from lpm_kernel.journal import Journal, open_journal
 from lpm_kernel.judges.choices import as_judged, heard, not_believed, not_taken_back, read_lines, read_words, waiting
 from lpm_kernel.judges.pairing import Choice, choose
 from lpm_kernel.pipeline import step_named
+from lpm_kernel.proof.agreement import AgreementConfig, agreement_of
 from lpm_kernel.proof.blind import (
-    BlindConfig,
     BlindQuestion,
     ModelQuestion,
     Shown,
-    agreement_of,
     blind_questions,
     model_question,
     preference_of,
@@ -70,7 +69,7 @@ class OwnersWord:
     Raises MissingInputError before there are verdicts, DataError for votes or choices of another owner.
     """
 
-    def __init__(self, workspace: Workspace, config: BlindConfig) -> None:
+    def __init__(self, workspace: Workspace, config: AgreementConfig) -> None:
         self.workspace, self.config, self.step = workspace, config, step_named("dpo-data")
         self.prompts = {prompt.id: prompt for prompt in self._read("prompts", Prompt)}
         found = (as_judged(evidence) for evidence in self._read("verdicts", Evidence))

@@ -1,6 +1,6 @@
 """Answers of a served model, each asked for once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import Field
@@ -25,11 +25,12 @@ class SamplingConfig(Config):
 
 
 async def sample(
-    client: ChatClient, journal: Journal, prompt: Prompt, config: SamplingConfig, *, count: int, model: str
+    client: ChatClient | None, journal: Journal, prompt: Prompt, config: SamplingConfig, *, count: int, model: str
 ) -> list[Answer]:
     """`count` answers; those that the journal holds are not asked for. `model` identifies the weights, as a hash.
 
-    Choice j is seeded with seed + j, whatever else is asked for with it, and is a record of its own.
+    Choice j is seeded with seed + j, whatever else is asked for with it, and is a record of its own. `client` may be
+    None where the journal holds them all.
     """
     settings = _settings(prompt, config)
     keys = _keys(prompt, config, count, model)
@@ -37,6 +38,7 @@ async def sample(
         choice: answer for choice, answer in enumerate(known_answers(journal, prompt, config, count, model)) if answer
     }
     for start, length in _gaps(found, count):
+        assert client is not None
         seed = settings["seed"] + start
         completions = await client.chat(prompt.messages, n=length, **{**settings, "seed": seed})
         new = {c: Answer(text=told.text, finish_reason=told.finish_reason) for c, told in enumerate(completions, start)}
@@ -51,6 +53,11 @@ def known_answers(
     """What the journal holds of `count` answers; None for each that `sample` would ask for."""
     records = map(journal.get, _keys(prompt, config, count, model))
     return [None if record is None else Answer.model_validate(record) for record in records]
+
+
+def knows_all(journal: Journal, prompts: Iterable[Prompt], config: SamplingConfig, *, count: int, model: str) -> bool:
+    """Whether `sample` would ask for nothing."""
+    return all(None not in known_answers(journal, prompt, config, count, model) for prompt in prompts)
 
 
 def _settings(prompt: Prompt, config: SamplingConfig) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """The sign-flip test is exact, and the interval is the means that it does not refuse."""
 
+from collections.abc import Sequence
+from fractions import Fraction
 from itertools import product
 from random import Random
 
 import pytest
 
-from lpm_kernel.proof.statistics import ALPHA, STEPS, chance_above, interval, mean
+from lpm_kernel.chance import ALPHA, STEPS, chance_above, exact_bounds, interval, mean
 
 SHARES = [n / 4 for n in range(-4, 5)]
 
 
-def by_hand(scores: list[float]) -> float:
+def by_hand(scores: Sequence[Fraction]) -> float:
     """The share of all choices of signs whose sum is at least that of the scores."""
     sums = [sum(sign * score for sign, score in zip(signs, scores, strict=True)) for signs in signs_of(len(scores))]
     return sum(total >= sum(scores) for total in sums) / len(sums)
@@ -23,8 +25,9 @@ def signs_of(count: int) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("seed", range(10))
 def test_the_chance_is_that_of_all_choices_of_signs(seed: int) -> None:
     draw = Random(seed)
-    scores = draw.choices(SHARES, k=draw.randint(1, 11))
-    assert chance_above(scores, 0.0) == pytest.approx(by_hand(scores))
+    parts = draw.choices((1, 2, 3, 4, 5, 6, 8, 10, 12), k=draw.randint(1, 11))
+    scores = [Fraction(draw.randint(-part, part), part) for part in parts]
+    assert chance_above([float(score) for score in scores], 0.0) == by_hand(scores)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -75,3 +78,10 @@ def test_chance_promotes_in_no_more_than_its_level_of_runs(questions: int) -> No
     draw, runs = Random(questions), 1000 if questions < 200 else 200
     promoted = sum(chance_above(draw.choices(SHARES, k=questions), 0.0) <= ALPHA for _ in range(runs))
     assert promoted <= runs * ALPHA + 3 * (runs * ALPHA * (1 - ALPHA)) ** 0.5
+
+
+def test_the_bounds_of_a_count_are_those_of_clopper_and_pearson() -> None:
+    """As their chart and every table of the binomial have them."""
+    assert exact_bounds(10, 10) == pytest.approx((0.69150, 1.0), abs=1e-4)
+    assert exact_bounds(0, 10) == pytest.approx((0.0, 0.30850), abs=1e-4)
+    assert exact_bounds(7, 20) == pytest.approx((0.15391, 0.59219), abs=1e-4)

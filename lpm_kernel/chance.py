@@ -1,9 +1,10 @@
-"""Whether a mean over questions could be chance: an exact sign-flip test, and the interval that is its inversion.
+"""Whether a mean over questions, or a count, could be chance: exact tests, and the bounds that are their inversion.
 
-Where nothing but chance parts two models, a question's score and its opposite are as likely (before and after could
-change places), so every choice of signs is: the p-value is the share of the 2^n choices whose sum is at least the one
-seen (Fisher 1935), without an assumption on the scores' shape. All answers to one question make one score, and where
-there are `ENOUGH_NOTES` all questions on one note flip together, for they rise and fall together.
+Where nothing but chance parts two sides, two models or the right and the wrong answer of an examination, a question's
+score and its opposite are as likely (the sides could change places), so every choice of signs is: the p-value is the
+share of the 2^n choices whose sum is at least the one seen (Fisher 1935), without an assumption on the scores' shape.
+All answers to one question make one score, and where there are `ENOUGH_NOTES` all questions on one note flip together,
+for they rise and fall together.
 
 A mean m is inside the interval when the scores less m could be chance, above and below at 2.5 % each; equally, the
 bounds are quantiles of the means of all 2^n subsets of the scores (Hartigan 1969). That is exact where the scores lie
@@ -11,8 +12,10 @@ symmetrically about their mean, and near to it elsewhere: benchmarks/gate_null.p
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+from lpm_kernel.records import Interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,12 +25,11 @@ if TYPE_CHECKING:
 ALPHA = 0.025
 """One-sided level."""
 STEPS = 480
-"""Scores are taken in steps of 1/480, which holds the shares of 1 to 6, 8, 10, 12, 15 and 16 answers without rounding.
-Rounding a score and its opposite gives opposites, so the test stays exact; the bounds are sure to one step."""
+"""Scores are taken in steps of 1/480, which holds the shares of 1 to 6, 8, 10, 12, 15 and 16 answers without rounding,
+and so those of up to six cases of an examination with ties as half. Rounding a score and its opposite gives opposites,
+so the test stays exact; the bounds are sure to one step."""
 ENOUGH_NOTES = 12
 """With fewer notes flipping whole ones could not tell a gain that two or three of them do not share."""
-Interval = tuple[float, float]
-"""95 % bounds, the lower one first."""
 
 
 def mean(values: Sequence[float]) -> float:
@@ -106,3 +108,27 @@ def _chance(sums: "Whole", counts: "Whole", null: int) -> float:
         chances[size:] += chances[: max(0, most + 1 - size)].copy()
         chances /= 2
     return float(chances.sum())
+
+
+# Counts -----------------------------------------------------------------------------------------------------------
+
+
+def exact_bounds(hits: int, trials: int) -> Interval:
+    """95 % bounds of a share (Clopper and Pearson 1934): where so many hits, or so few, have a chance of ALPHA left."""
+    low = 0.0 if hits == 0 else _crossing(lambda share: at_least(hits, trials, share) - ALPHA)
+    high = 1.0 if hits == trials else _crossing(lambda share: ALPHA - (1 - at_least(hits + 1, trials, share)))
+    return low, high
+
+
+def at_least(hits: int, trials: int, share: float) -> float:
+    """How likely so many hits are, or more, where each trial hits by a chance of `share` (the binomial tail)."""
+    return sum(math.comb(trials, k) * share**k * (1 - share) ** (trials - k) for k in range(hits, trials + 1))
+
+
+def _crossing(rising: Callable[[float], float]) -> float:
+    """Where a rising function of a share is zero, to 1e-9."""
+    low, high = 0.0, 1.0
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
+    return (low + high) / 2

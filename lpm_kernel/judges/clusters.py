@@ -1,37 +1,13 @@
-"""Whether figures over questions could be chance, exactly; and how far they reach, when cases come in clusters."""
+"""A share of cases that come in clusters, as those of one question do, and how far it is known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from math import lcm, sqrt
+from math import sqrt
 
 from lpm_kernel.records import Interval
 
 Z95 = 1.959964
 """Of the normal distribution: 2.5 % lie above it."""
-
-
-def chance_of(scores: Sequence[Fraction]) -> float:
-    """Exact one-sided p-value of the sign-flip test: the share of all 2^n ways to choose the signs of n scores whose
-    sum is at least the one seen. 1 without scores.
-
-    Each score is one question's mean, counted from where chance stands (share right minus one half), so answers to one
-    question count as one. Exact where a score and its opposite are as likely, as they are when truth plays no part.
-    """
-    if not scores:
-        return 1.0
-    scale = lcm(*(score.denominator for score in scores))
-    sizes = [abs(int(score * scale)) for score in scores]
-    # A polynomial in one integer: digit s, of `slot` bits, counts the ways to make the sum 2s - sum(sizes).
-    slot = len(sizes) + 1
-    ways = 1
-    for size in sizes:
-        ways += ways << (slot * size)
-    seen = int(sum(scores) * scale)
-    least = (seen + sum(sizes) + 1) // 2
-    above = ways >> (slot * least)
-    # The sum of the digits: a base is 1 modulo itself less 1, and there are fewer than 2^slot - 1 ways in all.
-    return (above % ((1 << slot) - 1)) / (1 << len(sizes))
 
 
 @dataclass(frozen=True)
