@@ -3,7 +3,7 @@
 python benchmarks/facts.py [--items 1000 10000 100000]
 
 Five items a note, each size and script in a fresh process; seconds are of the processor. `build` is `Facts` itself,
-`ask` the measure of each item's question and the telling of one answer. Prints one JSON line a script.
+`ask` the measure of each item's question and the telling of another item's answer. Prints one JSON line a script.
 """
 
 import argparse
@@ -18,6 +18,8 @@ from lpm_kernel.owner.facts import Facts
 from lpm_kernel.records import Message, Prompt
 
 SCRIPTS = ("latin", "han")
+STRIDE = 7919
+"""From an item to the one whose answer is told for it."""
 HAN = [chr(0x4E00 + number) for number in range(2_500)]
 
 
@@ -40,8 +42,8 @@ def one_size(size: int, script: str) -> tuple[float, float, int]:
     start = time.process_time()
     facts = Facts(items, "Mira lives in Trieste.")
     built = time.process_time()
-    for item in items:
-        facts.measure(item).told(items[-1].target)
+    for number, item in enumerate(items):
+        facts.measure(item).told(items[STRIDE * number % size].target)
     asked = time.process_time()
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return round(built - start, 2), round(asked - built, 2), peak_mib
