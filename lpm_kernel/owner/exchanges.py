@@ -4,14 +4,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 
-import regex
-
 from lpm_kernel.owner.holders import Holders
 from lpm_kernel.owner.note_facts import NoteFacts
-from lpm_kernel.owner.units import Reader, Unit
-from lpm_kernel.owner.versions import LONGEST_PLACE, PART, Contested
+from lpm_kernel.owner.units import PART, SENTENCE, Reader, Unit
+from lpm_kernel.owner.versions import LONGEST_PLACE, Contested
 
-SENTENCE = regex.compile(r"[.!?\n。！？؟।]+(?=\s|$|\P{ASCII})\s*")  # noqa: RUF001
 SHORTEST_CORE, ECHO = 3, 0.6
 """Letters that inflections of a word share at least, and their share of the shorter one."""
 LONGEST_SENTENCES = 200

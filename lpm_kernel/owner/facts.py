@@ -11,18 +11,16 @@ of a fact that exclude one another (`owner/versions.py`), the bio says which of 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import regex
-
 from lpm_kernel.owner.exchanges import Exchanges, echoes
+from lpm_kernel.owner.frames import Filling, Frames
 from lpm_kernel.owner.holders import Holders, notes_of
 from lpm_kernel.owner.note_facts import NoteFacts, Reading, found
 from lpm_kernel.owner.told import CONFIRMED, SLIGHT, SOLID, Kind, Told
-from lpm_kernel.owner.units import Reader, Unit
+from lpm_kernel.owner.units import CLAUSE, Reader, Unit
 from lpm_kernel.owner.versions import Contested
 from lpm_kernel.records import Prompt
 
 __all__ = ["CONFIRMED", "SLIGHT", "SOLID", "Facts", "Kind", "Measure", "Told", "notes_of"]
-CLAUSE = regex.compile(r"[.,;:!?\n。、，；：！？؟،।]+\s*")  # noqa: RUF001
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,7 @@ class Facts:
         self._clauses = [frozenset(self._reader.forms(clause)) for clause in CLAUSE.split(bio)]
         self._holders = Holders(items, bio, self._reader)
         self._of_notes = NoteFacts(self._holders, self._reader, self._bio)
+        self._frames = Frames(self._holders, self._reader, self._of_notes)
         self._contested = Contested(self._holders, self._of_notes)
         self._exchanges = Exchanges(bio, self._holders, self._reader, self._of_notes, self._contested)
 
@@ -127,7 +126,8 @@ class Facts:
         Slight words tell something only where there are several, or where the answer adds nothing else to the question.
         """
         readings = [told for told in self._of_notes.read(answer) if not self._is_given(told, measure)]
-        invented = self._invented(readings)
+        filled = self._filled(answer, readings, measure)
+        invented = self._invented(readings) | {filling.text for filling in filled}
         told = found(readings)
         weights = {fact: self._of_notes.weight(forms) for facts in told.values() for fact, forms in facts.items()}
         weights |= dict.fromkeys(invented, CONFIRMED)
@@ -140,7 +140,7 @@ class Facts:
         right |= corrected
         wrong = right & measure.refuted
         right = right - wrong if right & measure.upheld or not wrong else set()
-        alone = not _adds_more(readings, invented)
+        alone = not _adds_more(readings, invented | {unit.text for filling in filled for unit in filling.units})
         if not (alone and right & measure.asked) and sum(weights[fact] for fact in right) < self._enough(measure):
             right = set()
         for notes, facts in told.items():
@@ -155,6 +155,24 @@ class Facts:
         names_tell = self._of_notes.capitals_tell and not _is_mostly_names([unit for unit, *_ in readings])
         unclaimed = (unit for unit, notes, _ in readings if not notes and not self._is_known(unit))
         return {unit.text for unit in unclaimed if unit.is_number or (unit.is_name and names_tell)}
+
+    def _filled(self, answer: str, readings: Sequence[Reading], measure: Measure) -> list[Filling]:
+        """What stands in place of facts of the asked notes, and nothing of the owner's holds; where the answer tells
+        something that is asked for, only in place of more than a slight word."""
+        if all(notes or unit.is_number or self._is_known(unit) for unit, notes, _ in readings):
+            return []
+        tells = any(fact in measure.asked for _, _, fact in readings)
+        fillings = (filling for note in measure.notes for filling in self._frames.fillings(note, answer))
+        return [one for one in fillings if self._is_another(one, measure) and (self._matters(one) or not tells)]
+
+    def _is_another(self, filling: Filling, measure: Measure) -> bool:
+        """Whether neither the bio, nor its own version, nor the question in another inflection says it."""
+        if any(self._is_known(unit) or any(form in measure.corrected for form in unit.forms) for unit in filling.units):
+            return False
+        return not any(echoes(unit.text, given) for unit in filling.units for given in measure.given if unit.piece < 0)
+
+    def _matters(self, filling: Filling) -> bool:
+        return any(self._of_notes.weight_of(fact) > SLIGHT for fact in filling.facts)
 
     def _is_given(self, told: Reading, measure: Measure) -> bool:
         """Whether the question says it; of ordinary words, also in another inflection."""

@@ -31,6 +31,10 @@ TOKEN = regex.compile(
     r"|(?P<run>(?:(?!\p{Nd})[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])+)"
     r"|(?P<word>[\p{L}\p{M}][\p{L}\p{M}\p{Nd}]*)"
 )
+SENTENCE = regex.compile(r"[.!?\n。！？؟।]+(?=\s|$|\P{ASCII})\s*")  # noqa: RUF001
+CLAUSE = regex.compile(r"[.,;:!?\n。、，；：！？؟،।]+\s*")  # noqa: RUF001
+PART = regex.compile(r"[\p{Katakana}ー]+|[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]|[\p{L}\p{M}\p{Nd}]+")
+"""A word; a sign of a script that does not separate words."""
 SCRIPTS = regex.compile(r"\p{Han}+|\p{Hiragana}+|[\p{Katakana}ー]+|[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+")
 RUN = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 SIGN = regex.compile(
@@ -52,7 +56,7 @@ ALIKE = str.maketrans("ىةیک", "يهيك")
 OPENS = regex.compile(r"(?:^|[.!?:;…。！？\n\[*#>•–—|-])[\s*_\"“”„«»'‘’(¿¡]*$")  # noqa: RUF001
 CLITIC = regex.compile(r"(?:[وف]?(?:ال|[بلك](?:ال)?|لل)|[وف])(?=\p{Arabic}{3})|[והבלמשכ]{1,2}(?=\p{Hebrew}{3})")
 PARTICLE = regex.compile(
-    r"(?<=\p{Hangul})(?:이?(?:에요|지요|죠|지|네요|예요|었어요|였어요|었습니다|였습니다|었다|였다|다|라는|라고|란|랑|나|야)|입니다|인데|이고|이며"
+    r"(?<=\p{Hangul})(?:이?(?:에요|지요|죠|지|네요|예요|었어요|였어요|었습니다|였습니다|었다|였다|다|라는|라고|란|랑|나|야)|요|입니다|인데|이고|이며"
     r"|에서는?|에게서?|에는?|으?로는?|으?로부터|께서?|한테서?|까지|부터|처럼|보다|마다|만|[은는이가을를의와과도]|하고)$"
 )
 NOT_NAMES = frozenset(("ai", "ki", "ia", "ии", "llm", "ok", "okay", "pdf"))
@@ -129,6 +133,12 @@ class Reader:
     def says(self, text: str) -> bool:
         """Whether a text is more than function words."""
         return any(True for _ in self.units(text))
+
+    def is_plain(self, text: str) -> bool:
+        """Whether there is no function word in a text."""
+        if RUN.search(text):
+            return not _small_words(self.language).search(unicodedata.normalize("NFKC", text))
+        return all(map(self.says, text.split()))
 
     def _word(self, word: str) -> tuple[Unit, Unit] | None:
         forms = self._inflections_of(word.casefold())

@@ -4,13 +4,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from itertools import combinations, takewhile
 
-import regex
-
 from lpm_kernel.owner.holders import Holders
 from lpm_kernel.owner.note_facts import NoteFacts
+from lpm_kernel.owner.units import PART
 
-PART = regex.compile(r"[\p{Katakana}ー]+|[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]|[\p{L}\p{M}\p{Nd}]+")
-"""A word; a sign of a script that does not separate words."""
 MOST_ANSWERS = 32
 """Stored answers of one note to one question; more are no versions of a fact."""
 LONGEST_PLACE = 4
