@@ -183,6 +183,26 @@ def test_versions_are_found_in_other_words_and_facts_that_complete_each_other_ar
     assert [facts.versions(item) for item in HOME[2:]] == [(), (), ()]
 
 
+@pytest.mark.parametrize("language", THIRD_CITY)
+def test_two_notes_that_tell_two_versions_in_one_sentence_dispute_it(language: str) -> None:
+    _, third, answers, question = THIRD_CITY[language]
+    first, second = (item_of(question, answer, f"home {n}") for n, answer in enumerate(answers))
+    silent, bio = Facts([first, second, OTHER_NOTE[language]], ""), f"{answers[1]}"
+    assert [silent.measure(first).told(item.target).kind for item in (first, second)] == ["right", "right"]
+    assert silent.measure(first).told(answers[0].replace(first.target, "") + third).kind != "right"
+    decided = Facts([first, second, OTHER_NOTE[language]], bio).measure(first)
+    assert [decided.told(item.target).kind for item in (first, second)] == ["wrong", "right"]
+    assert decided.told(f"{first.target} {second.target}").kind == "right"
+
+
+def test_one_question_asked_of_many_notes_disputes_nothing() -> None:
+    items = [item_of("Who was it?", f"It was {name}.", f"day {n}") for n, name in enumerate("ABCDEFGHIJ")]
+    items = [
+        item.model_copy(update={"target": f"It was {n}{n}bert."}) for n, item in zip("abcdefghij", items, strict=True)
+    ]
+    assert not any(Facts(items, "").versions(item) for item in items)
+
+
 def test_facts_that_one_stored_answer_tells_together_are_no_versions() -> None:
     about = "Tell me about my dog."
     told = ["It is called Pixel.", "It came from Lokeren.", "Pixel came from Lokeren."]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from lpm_kernel.owner.exchanges import Exchanges, echoes
 from lpm_kernel.owner.frames import Filling, Frames
 from lpm_kernel.owner.holders import Holders, notes_of
+from lpm_kernel.owner.items import same_question
 from lpm_kernel.owner.note_facts import NoteFacts, Reading, found
 from lpm_kernel.owner.told import CONFIRMED, SLIGHT, SOLID, Kind, Told
 from lpm_kernel.owner.units import CLAUSE, Reader, Unit
@@ -86,10 +87,12 @@ class Facts:
     def measure(self, prompt: Prompt) -> Measure:
         """What an answer to this question must tell, and must not."""
         notes = notes_of(prompt) if prompt.notes else (*notes_of(prompt), *sorted(self.notes_told(prompt.target)))
-        notes = tuple(dict.fromkeys(notes))
+        versions = self.versions(prompt)
+        disputed = frozenset[str]().union(*versions)
+        askers = self._holders.askers(same_question(prompt)) if versions else ()
+        notes = tuple(dict.fromkeys((*notes, *(note for note in askers if disputed & self.of_note(note)))))
         given = frozenset(self._reader.forms(prompt.user))
         facts = self._of_notes.untold_by(prompt.user, frozenset().union(*map(self.of_note, notes)))
-        versions = self.versions(prompt)
         confirmed = self._confirmed(versions, prompt) or versions
         refuted = frozenset[str]().union(*(version for version in versions if version not in confirmed))
         asked = (self._of_notes.told_of(prompt.target, notes) & facts) or facts

@@ -10,6 +10,8 @@ from lpm_kernel.owner.units import Reader, Unit
 from lpm_kernel.records import Prompt
 
 NAME = regex.compile(r"\p{Lu}[\p{L}\p{M}-]+")
+MOST_NOTES = 8
+"""That answer one question about the same thing; one that more answer asks each of something else."""
 Notes = tuple[str, ...]
 """Of one item, in order."""
 
@@ -25,14 +27,20 @@ class Holders:
         """The same of the questions."""
         self._stored: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         """Note -> stored answer -> its questions."""
+        self._askers: dict[str, tuple[str, ...]] = {}
+        """Question -> the notes that answer it."""
         unnoted: tuple[dict[str, Notes], dict[str, Notes]] = {}, {}
         for item in items:
             notes = tuple(sorted(notes_of(item)))
             held, asked = (self._held, self._asked) if item.notes else unnoted
             _add(held, reader.forms(item.target), notes)
             _add(asked, reader.forms(item.user), notes)
+            question = same_question(item)
             for note in notes:
-                self._stored[note][item.target].add(same_question(item))
+                self._stored[note][item.target].add(question)
+                askers = self._askers.get(question, ())
+                if note not in askers[-1:] and len(askers) <= MOST_NOTES:
+                    self._askers[question] = tuple(dict.fromkeys((*askers, note)))
         # What a note says stays its own when items without a note speak of it.
         for form, notes in unnoted[1].items():
             if form not in self._held:
@@ -46,6 +54,11 @@ class Holders:
     def stored(self, note: str) -> Mapping[str, set[str]]:
         """The note's stored answers -> their questions."""
         return self._stored.get(note, {})
+
+    def askers(self, question: str) -> tuple[str, ...]:
+        """The notes that answer a question, by `same_question`, in order; none of one that very many answer."""
+        askers = self._askers.get(question, ())
+        return tuple(sorted(askers)) if len(askers) <= MOST_NOTES else ()
 
     def notes_of(self, form: str) -> Notes:
         """The notes that alone say this; empty for what different notes say, or nobody."""
