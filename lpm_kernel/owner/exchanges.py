@@ -1,7 +1,7 @@
 """Where the bio tells another version than the stored answers: one thing in place of one fact of a note's sentence."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from difflib import SequenceMatcher
 
 from lpm_kernel.owner.holders import Holders
@@ -41,7 +41,7 @@ class Exchanges:
         if note not in self._known:
             near = {at for form in self._forms_of(note) for at in self._speaks_of.get(form, ())}
             found = {exchange for at in near for exchange in self._fitting(note, self._sentences[at])}
-            found = {one for one in found if self._bio.isdisjoint(self._forms(one[2]))}
+            found = {one for one in found if not any(self._facts.is_in(fact, self._bio) for fact in one[2])}
             news = {one[0] for one in found}
             self._known[note] = tuple(sorted(found, key=lambda one: sorted(one[2]))) if len(news) == 1 else ()
         return self._known[note]
@@ -51,10 +51,6 @@ class Exchanges:
         stored = self._holders.stored(note)
         for text in (*stored, *set[str]().union(*stored.values())):
             yield from self._reader.forms(text)
-
-    def _forms(self, facts: Iterable[str]) -> Iterator[str]:
-        for fact in facts:
-            yield from self._reader.forms(fact)
 
     def _fitting(self, note: str, sentence: str) -> Iterator[Exchange]:
         topics = self._facts.topics(note)
@@ -85,25 +81,23 @@ class Exchanges:
     def _fitting_signs(self, note: str, sentence: str) -> Iterator[Exchange]:
         """In a script without spaces the new thing stands between the same signs as the old one."""
         known = frozenset(self._forms_of(note))
-        found: dict[str, set[str]] = defaultdict(set)
+        found: dict[frozenset[str], tuple[str, set[str]]] = {}
         for answer in self._holders.stored(note):
             ours, theirs = PART.findall(answer.casefold()), PART.findall(sentence.casefold())
             if len(ours) + len(theirs) > LONGEST_SENTENCES:
                 continue
-            steps = SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes()
-            places = [("".join(ours[i:j]), "".join(theirs[k:m])) for step, i, j, k, m in steps if step != "equal"]
+            places, equal = _compare(ours, theirs)
             places = [(old, new) for old, new in places if any(map(self._reader.says, (old, new)))]
-            equal = ["".join(ours[i:j]) for step, i, j, *_ in steps if step == "equal"]
             shared = {form for text in equal for form in self._reader.forms(text)}
             if len(places) == 1 and shared & known:
                 old, new = places[0]
                 facts = self._facts.told_of(old, (note,))
                 if facts and len(new) <= len(old) + LONGEST_PLACE and not any(old in said for said in self._sentences):
-                    found[new] |= facts
-        for new, stale in found.items():
-            exchange = self._exchange(note, new, stale)
-            if exchange[1] and not any(map(self._holders.says, exchange[1])):
-                yield exchange
+                    told, stale = found.setdefault(frozenset(self._reader.forms(new)), (new, set()))
+                    found[frozenset(self._reader.forms(new))] = min(told, new, key=len), stale | facts
+        for forms, (new, stale) in found.items():
+            if forms and not any(map(self._holders.says, forms)):
+                yield self._exchange(note, new, stale)
 
     def _exchange(self, note: str, new: str, facts: Collection[str]) -> Exchange:
         """With a version of a fact its rivals go too."""
@@ -115,6 +109,22 @@ class Exchanges:
 
     def _is_known(self, unit: Unit) -> bool:
         return any(map(self._holders.says, unit.forms)) or self._holders.is_background(unit)
+
+
+def _compare(ours: Sequence[str], theirs: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Where two sentences differ, as the one and the other have it, and what they have in common; a sign that two
+    different things happen to share, with more of them on both sides, is part of them."""
+    steps = SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes()
+    differ = [(i, j, k, m) for step, i, j, k, m in steps if step != "equal"]
+    merged: list[tuple[int, int, int, int]] = []
+    for i, j, k, m in differ:
+        if merged and i - merged[-1][1] == 1 and max(j - merged[-1][0], m - merged[-1][2]) <= LONGEST_PLACE:
+            i, k = merged[-1][0], merged.pop()[2]
+        merged.append((i, j, k, m))
+    ends = [(0, 0), *((j, m) for _, j, _, m in merged)]
+    begins = [*((i, k) for i, _, k, _ in merged), (len(ours), len(theirs))]
+    equal = ["".join(ours[end:begin]) for (end, _), (begin, _) in zip(ends, begins, strict=True)]
+    return [("".join(ours[i:j]), "".join(theirs[k:m])) for i, j, k, m in merged], equal
 
 
 def echoes(word: str, given: str) -> bool:

@@ -116,7 +116,10 @@ class Facts:
         near = {}
         for version in versions:
             forms = {form for fact in version for form in self._reader.forms(fact)}
-            near[version] = max((len(told & clause - forms) for clause in self._clauses if clause & forms), default=-1)
+            telling = (
+                clause for clause in self._clauses if any(self._of_notes.is_in(fact, clause) for fact in version)
+            )
+            near[version] = max((len(told & clause - forms) for clause in telling), default=-1)
         best = max(near.values(), default=-1)
         return [version for version, nearness in near.items() if nearness == best >= 0]
 

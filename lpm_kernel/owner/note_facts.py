@@ -112,6 +112,12 @@ class NoteFacts:
         """Of a fact by its name."""
         return self.weight(self._reader.forms(fact))
 
+    def is_in(self, fact: str, said: Collection[str]) -> bool:
+        """Whether a text with these forms holds a fact: a word of it in one form, of a stretch most of its parts."""
+        forms = set(self._reader.forms(fact))
+        held = sum(form in said for form in forms)
+        return 2 * held >= len(forms) if any(map(RUN.match, forms)) else held > 0
+
     def is_name_or_number(self, unit: Unit) -> bool:
         """In a stored answer."""
         return not self._solid.isdisjoint(unit.forms)

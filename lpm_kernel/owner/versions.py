@@ -93,4 +93,6 @@ def _fill_one_place(one: str, other: str) -> bool:
     shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=False))))
     ours, theirs = ours[shared:], theirs[shared:]
     after = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(ours[::-1], theirs[::-1], strict=False))))
-    return max(len(ours), len(theirs)) - after <= LONGEST_PLACE and shared + after >= min(len(ours), len(theirs)) - after
+    return (
+        max(len(ours), len(theirs)) - after <= LONGEST_PLACE and shared + after >= min(len(ours), len(theirs)) - after
+    )
