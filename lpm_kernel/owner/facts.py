@@ -143,7 +143,7 @@ class Facts:
             told, invented = found(readings), invented - measure.corrected.keys()
         weights |= dict.fromkeys(corrected, CONFIRMED)
         right = {fact for notes in told if not set(measure.notes).isdisjoint(notes) for fact in told[notes]}
-        right |= corrected
+        right = right.difference(*(filling.around for filling in filled)) | corrected
         wrong = right & measure.refuted
         right = right - wrong if right & measure.upheld or not wrong else set()
         alone = not _adds_more(readings, invented | {unit.text for filling in filled for unit in filling.units})
@@ -164,21 +164,23 @@ class Facts:
 
     def _filled(self, answer: str, readings: Sequence[Reading], measure: Measure) -> list[Filling]:
         """What stands in place of facts of the asked notes, and nothing of the owner's holds; where the answer tells
-        something that is asked for, only in place of more than a slight word."""
+        something that is asked for, only in place of what weighs as much."""
         if all(notes or unit.is_number or self._is_known(unit) for unit, notes, _ in readings):
             return []
-        tells = any(fact in measure.asked for _, _, fact in readings)
+        told = {fact for _, _, fact in readings if fact in measure.asked}
+        least = max(map(self._of_notes.weight_of, told), default=0.0)
         fillings = (filling for note in measure.notes for filling in self._frames.fillings(note, answer))
-        return [one for one in fillings if self._is_another(one, measure) and (self._matters(one) or not tells)]
+        return [
+            one
+            for one in fillings
+            if self._is_another(one, measure) and max(map(self._of_notes.weight_of, one.facts)) >= least
+        ]
 
     def _is_another(self, filling: Filling, measure: Measure) -> bool:
         """Whether neither the bio, nor its own version, nor the question in another inflection says it."""
         if any(self._is_known(unit) or any(form in measure.corrected for form in unit.forms) for unit in filling.units):
             return False
         return not any(echoes(unit.text, given) for unit in filling.units for given in measure.given if unit.piece < 0)
-
-    def _matters(self, filling: Filling) -> bool:
-        return any(self._of_notes.weight_of(fact) > SLIGHT for fact in filling.facts)
 
     def _is_given(self, told: Reading, measure: Measure) -> bool:
         """Whether the question says it; of ordinary words, also in another inflection."""

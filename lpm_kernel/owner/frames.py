@@ -50,6 +50,8 @@ class Filling(NamedTuple):
     text: str
     units: tuple[Unit, ...]
     facts: frozenset[str]
+    around: frozenset[str]
+    """What the sentence tells of the note around it."""
 
 
 class Frames:
@@ -117,8 +119,13 @@ class Frames:
             if told.isdisjoint(frame.facts):
                 for words in clauses:
                     place = self._place(frame, words)
-                    if place and (filling := self._filling(frame, place)):
-                        yield filling
+                    if (
+                        place
+                        and not any(_text(place) in fact or fact in _text(place) for fact in told)
+                        and self._is_thing(frame, place)
+                    ):
+                        around = self._facts.told_of(_text(words), (note,))
+                        yield Filling(_text(place), self._reader.units(_text(place)), frame.facts, around)
 
     def _place(self, frame: Frame, words: Sequence[str]) -> Sequence[str]:
         """What stands where the most of the frame surrounds it; nothing where what surrounds it says nothing."""
@@ -138,14 +145,12 @@ class Frames:
                     best = before + after, start, end
         return words[best[1] : best[2]]
 
-    def _filling(self, frame: Frame, words: Sequence[str]) -> Filling | None:
-        """The thing itself: no word of it is a small one, or known of the owner, and it looks like the note's."""
+    def _is_thing(self, frame: Frame, words: Sequence[str]) -> bool:
+        """Whether no word of it is a small one, or known of the owner, and it looks like the note's."""
         text = _text(words)
         units = self._reader.units(text)
         is_new = units and not any(self._is_known(unit) or unit.is_number for unit in units)
-        if is_new and self._reader.is_plain(text) and any(_looks_like(text, place) for place in frame.places):
-            return Filling(text, units, frame.facts)
-        return None
+        return bool(is_new) and self._reader.is_plain(text) and any(_looks_like(text, place) for place in frame.places)
 
     def _is_known(self, unit: Unit) -> bool:
         return any(map(self._holders.says, unit.forms)) or self._holders.is_background(unit)

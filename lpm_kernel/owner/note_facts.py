@@ -46,6 +46,7 @@ class NoteFacts:
         self._facts_of: dict[str, frozenset[str]] = {}
         self._of_background: set[str] = set()
         """Facts that the system prompts or the owner's names tell, of the notes collected so far."""
+        self._weights: dict[str, float] = {}
         self.read = lru_cache(maxsize=1 << 10)(self._read)
         """What each unit of a text tells, in order."""
 
@@ -109,8 +110,10 @@ class NoteFacts:
         return SOLID if solid or sum(bool(RUN.match(form)) for form in forms) > 1 else SLIGHT
 
     def weight_of(self, fact: str) -> float:
-        """Of a fact by its name."""
-        return self.weight(self._reader.forms(fact))
+        """Of a fact by its name, of a note collected before."""
+        if fact not in self._weights:
+            self._weights[fact] = self.weight(self._reader.forms(fact))
+        return self._weights[fact]
 
     def is_in(self, fact: str, said: Collection[str]) -> bool:
         """Whether a text with these forms holds a fact: a word of it in one form, of a stretch most of its parts."""

@@ -51,8 +51,8 @@ GROUPED_MARK = regex.compile(r"[.,]")
 BULLET = regex.compile(r"(?m)^\s*\p{Nd}{1,2}[.)](?=\s)")
 """The number of an item in a list tells nothing."""
 MARKS = regex.compile(r"(?<=[\p{Latin}\p{Greek}\p{Cyrillic}\p{Arabic}\p{Hebrew}]\p{Mn}*)\p{Mn}+|\N{ARABIC TATWEEL}")
-ALIKE = str.maketrans("ىةیک", "يهيك")
-"""Arabic letters that are written one for the other."""
+ALIKE = str.maketrans("ىةیکँ", "يهيكं")
+"""Arabic letters, and Devanagari's two signs of a nasal, that are written one for the other."""
 OPENS = regex.compile(r"(?:^|[.!?:;…。！？\n\[*#>•–—|-])[\s*_\"“”„«»'‘’(¿¡]*$")  # noqa: RUF001
 CLITIC = regex.compile(r"(?:[وف]?(?:ال|[بلك](?:ال)?|لل)|[وف])(?=\p{Arabic}{3})|[והבלמשכ]{1,2}(?=\p{Hebrew}{3})")
 PARTICLE = regex.compile(
@@ -103,10 +103,9 @@ class Reader:
         self.units = lru_cache(maxsize=1 << 10)(self._units)
         """Of a text, all units that could tell something, in order."""
 
-    def forms(self, text: str) -> Iterator[str]:
+    def forms(self, text: str) -> list[str]:
         """Under which two texts meet that say the same."""
-        for unit in self.units(text):
-            yield from unit.forms
+        return [form for unit in self.units(text) for form in unit.forms]
 
     def _units(self, text: str) -> tuple[Unit, ...]:
         return tuple(self._read(text))
@@ -200,10 +199,11 @@ def _stretches(piece: str, number: int) -> Iterator[Unit]:
         if not SYLLABLE.fullmatch(piece):
             yield Unit(piece, (piece,), piece=number)
         return
+    make = tuple.__new__  # a third of what `Unit` takes for each of millions
     for length in range(SHORTEST_RUN, min(LONGEST_RUN, len(starts) - 1) + 1):
         for start, end in zip(starts, starts[length:], strict=False):
             stretch = piece[start:end]
-            yield Unit(stretch, (stretch,), False, False, False, number, start)
+            yield make(Unit, (stretch, (stretch,), False, False, False, number, start))
 
 
 def _signs(stretch: str) -> Sequence[str]:
