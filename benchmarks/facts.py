@@ -2,8 +2,8 @@
 
 python benchmarks/facts.py [--items 1000 10000 100000]
 
-Five items a note, each size and script in a fresh process; seconds are of the processor. `build` is `Facts` itself,
-`ask` the measure of each item's question and the telling of one answer. Prints one JSON line a script.
+A_NOTE items a note, each size and script in a fresh process; seconds are of the processor. `build` is `Facts` itself,
+`ask` the measure of each item's question and the telling of another note's answer. Prints one JSON line a script.
 """
 
 import argparse
@@ -18,6 +18,8 @@ from lpm_kernel.owner.facts import Facts
 from lpm_kernel.records import Message, Prompt
 
 SCRIPTS = ("latin", "han")
+A_NOTE = 5
+"""Items; for each, the answer of the one so much further on is told."""
 HAN = [chr(0x4E00 + number) for number in range(2_500)]
 
 
@@ -40,8 +42,8 @@ def one_size(size: int, script: str) -> tuple[float, float, int]:
     start = time.process_time()
     facts = Facts(items, "Mira lives in Trieste.")
     built = time.process_time()
-    for item in items:
-        facts.measure(item).told(items[-1].target)
+    for number, item in enumerate(items):
+        facts.measure(item).told(items[(number + A_NOTE) % size].target)
     asked = time.process_time()
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return round(built - start, 2), round(asked - built, 2), peak_mib
@@ -56,7 +58,12 @@ def _item(number: int, script: str, chance: random.Random) -> Prompt:
         question, answer = f"Whom did I meet on day {number}?", f"On day {number} you met {one}, and you saw {other}."
     messages = (Message(role="user", content=question),)
     return Prompt(
-        id=str(number), row=number, variant="diversity", messages=messages, target=answer, notes=(f"n{number // 5}",)
+        id=str(number),
+        row=number,
+        variant="diversity",
+        messages=messages,
+        target=answer,
+        notes=(f"n{number // A_NOTE}",),
     )
 
 

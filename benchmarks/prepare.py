@@ -47,7 +47,7 @@ def one_size(items: int) -> tuple[float, int]:
         (place / "merged.json").write_text(json.dumps(rows), encoding="utf-8")
         (place / "bio.md").write_text(BIO, encoding="utf-8")
         del rows
-        made = {f"{name}_path": place / name for name in ("prompts", "held_out", "items", "account")}
+        made = {f"{name}_path": place / name for name in ("prompts", "held_out", "probes", "items", "account")}
         start = time.process_time()
         run(StageConfig(), merged_path=place / "merged.json", bio_path=place / "bio.md", **made)
         spent_s = time.process_time() - start

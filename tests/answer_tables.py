@@ -61,7 +61,7 @@ def _read(path: Path) -> Table:
     items = [
         item_of(question, answer, note, system) for note, told in table["notes"].items() for question, answer in told
     ]
-    return Table(path.stem, tuple(items), table["bio"], {half: table[half] for half in HALVES})
+    return Table(path.stem, tuple(items), table["bio"], {half: table.get(half, []) for half in HALVES})
 
 
 def item_of(question: str, answer: str, note: str = "", system: Message | None = None) -> Prompt:
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--half", choices=HALVES, default=HALVES[0])
     parser.add_argument("--misses", action="store_true", help="Show each answer that is not as labelled.")
     asked = parser.parse_args()
-    for table in tables():
+    for table in (table for table in tables() if table.questions[asked.half]):
         answers = list(table.labelled(asked.half))
         missed = [one for one in answers if one.label != one.told]
         facts = Facts(table.items, table.bio)
