@@ -559,3 +559,21 @@ def test_sft_says_what_to_do_when_every_item_is_held_out(base: Path, items: Path
     shutil.copy(items, tmp_path / "held.jsonl")
     with pytest.raises(DataError, match="add items"):
         train_sft(base, items, tmp_path / "out", tmp_path / "held.jsonl")
+
+
+@pytest.mark.parametrize(("hidden_size", "threads"), [(192, 1), (512, 2)])
+def test_a_narrow_model_is_trained_on_one_thread(hidden_size: int, threads: int) -> None:
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from lpm_kernel.models.loading import threads_for
+
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(Qwen2Config(hidden_size=hidden_size, num_hidden_layers=1, vocab_size=64, **heads))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with threads_for(model):
+        assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)

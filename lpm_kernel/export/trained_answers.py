@@ -1,15 +1,14 @@
 """What transformers makes of a conversation: rendered prompt, token ids, greedy answer. The measure for others."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from unicodedata import is_normalized
 
 from lpm_kernel.models.folder import GENERATION_CONFIG, read_model_object
-from lpm_kernel.models.loading import WIDE, load_model
+from lpm_kernel.models.loading import load_model, threads_for
 from lpm_kernel.models.rendering import applied, end_of_turn, executed
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def greedy_answers(
     )
     model = load_model(model_path, "float32").eval()
     chunks = [prompts[start : start + BATCH] for start in range(0, len(prompts), BATCH)]
-    with _threads_for(model):
+    with threads_for(model):
         rows = [row for chunk in chunks for row in _continue(model, settings, chunk)]
     return [GreedyAnswer(until_end(ids, ends), first) for ids, first in rows]
 
@@ -120,16 +119,3 @@ def _continue(model: Any, settings: Any, prompts: Sequence[RenderedPrompt]) -> "
             logits_processor=[keep_first],
         )
     return list(zip(made[:, longest:].tolist(), first[0], strict=True))
-
-
-@contextmanager
-def _threads_for(model: Any) -> Iterator[None]:
-    """One thread for a narrow model: beside a busy core, waiting for a second one costs more than it brings."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if model.config.get_text_config().hidden_size < WIDE else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

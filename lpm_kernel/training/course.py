@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lpm_kernel.files import write_json
+from lpm_kernel.models.loading import threads_for
 from lpm_kernel.progress import say
 from lpm_kernel.training.callbacks import shown_progress
 from lpm_kernel.training.checkpoints import last_valid
@@ -31,7 +32,7 @@ def train(
     checkpoint = last_valid(work_path, binding)
     if checkpoint is not None:
         say(f"{name} continues from {checkpoint.name}")
-    with shown_progress(trainer):
+    with shown_progress(trainer), threads_for(trainer.model):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     adapter_path.mkdir(parents=True, exist_ok=True)
     write_json(adapter_path / LOG, trainer.state.log_history)
