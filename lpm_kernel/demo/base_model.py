@@ -25,8 +25,8 @@ CHATML = (
 )
 LAYERS = 2
 SHAPE: dict[str, Any] = {
-    "hidden_size": 192,
-    "intermediate_size": 512,
+    "hidden_size": 160,
+    "intermediate_size": 384,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 1024,
