@@ -19,10 +19,8 @@ TABLES = tables()
 LANGUAGES = sorted({table.language.rstrip("_23") for table in TABLES})
 ENOUGH = 0.95
 AS_SEEN = {
-    ("english_lower", "asked"): 0.92,
     ("thai", "asked"): 0.53,
     ("thai", "kept"): 0.86,
-    ("german", "kept"): 0.92,
     ("portuguese", "asked"): 0.86,
     ("portuguese", "kept"): 0.93,
     ("turkish", "asked"): 0.86,
@@ -59,6 +57,26 @@ def test_answers_are_told_right_wrong_and_vague_as_a_person_tells_them(language:
     missed = [one for one in answers if one.told != one.label]
     assert len(answers) >= 15
     assert len(missed) <= (1 - AS_SEEN.get((language, half), ENOUGH)) * len(answers), missed
+
+
+NAMES_NOTHING = {
+    "english_lower_2": "your favourite dish is delicious.",
+    "russian_2": "Твоё любимое блюдо вкусное.",
+    "portuguese_2": "O seu prato favorito é delicioso.",
+    "arabic_2": "أكلتك المفضلة هي لذيذة.",
+    "hindi_2": "आपका पसंदीदा खाना स्वादिष्ट है।",
+    "turkish_2": "En sevdiğin yemek lezzetli.",
+    "korean_2": "당신이 제일 좋아하는 음식은 특별해요.",
+    "chinese_2": "你最喜欢吃美食。",
+    "japanese_2": "あなたの好きな料理は美味しいです。",
+}
+
+
+@pytest.mark.parametrize("language", NAMES_NOTHING)
+def test_praise_in_the_place_of_a_fact_is_vague(language: str) -> None:
+    table = next(table for table in TABLES if table.language == language)
+    measure = Facts(table.items, table.bio).measure(next(item for item in table.items if item.notes == ("dish",)))
+    assert measure.told(NAMES_NOTHING[language]).kind == "vague"
 
 
 @each_language

@@ -152,7 +152,7 @@ class Facts:
         for notes, facts in told.items():
             if not set(measure.notes).isdisjoint(notes):
                 continue
-            if alone or sum(weights[fact] for fact in facts) >= SOLID:
+            if sum(weights[fact] for fact in facts) >= SOLID or (alone and any(map(self._reader.names_a_thing, facts))):
                 wrong |= facts.keys()
         return Told(frozenset(right), frozenset(wrong | invented), weights)
 
@@ -173,7 +173,9 @@ class Facts:
         return [
             one
             for one in fillings
-            if self._is_another(one, measure) and max(map(self._of_notes.weight_of, one.facts)) >= least
+            if one.facts & measure.asked
+            and self._is_another(one, measure)
+            and max(map(self._of_notes.weight_of, one.facts)) >= least
         ]
 
     def _is_another(self, filling: Filling, measure: Measure) -> bool:

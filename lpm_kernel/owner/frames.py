@@ -150,7 +150,8 @@ class Frames:
         text = _text(words)
         units = self._reader.units(text)
         is_new = units and not any(self._is_known(unit) or unit.is_number for unit in units)
-        return bool(is_new) and self._reader.is_plain(text) and any(_looks_like(text, place) for place in frame.places)
+        is_thing = is_new and self._reader.is_plain(text) and self._reader.names_a_thing(text)
+        return bool(is_thing) and any(_looks_like(text, place) for place in frame.places)
 
     def _is_known(self, unit: Unit) -> bool:
         return any(map(self._holders.says, unit.forms)) or self._holders.is_background(unit)

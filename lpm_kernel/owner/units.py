@@ -96,6 +96,9 @@ class Reader:
         stop = stopwordsiso.stopwords(self.language) if self.language else set()
         self.small = frozenset(map(fold, {*stop, *_more_small_words().get(self.language, "").split()}))
         """Function words, which are no facts; nor are the single letters that apostrophes leave."""
+        self._vague = frozenset(
+            form for word in _vague_words(self.language) for form in self._inflect(word) if not RUN.match(word)
+        )
         self._inflections: dict[str, tuple[str, ...]] = {}
         """Of a case-folded word."""
         self._words: dict[str, tuple[Unit, Unit] | None] = {}
@@ -108,10 +111,8 @@ class Reader:
         return [form for unit in self.units(text) for form in unit.forms]
 
     def _units(self, text: str) -> tuple[Unit, ...]:
-        return tuple(self._read(text))
-
-    def _read(self, text: str) -> Iterator[Unit]:
         text = BULLET.sub("", unicodedata.normalize("NFKC", text))
+        units: list[Unit] = []
         piece = 0
         for token in TOKEN.finditer(text):
             if token.lastgroup == "word":
@@ -120,14 +121,15 @@ class Reader:
                 if known:
                     opening, within = known
                     is_name = within.is_name and not OPENS.search(text, max(0, token.start() - 8), token.start())
-                    yield within if is_name else opening
+                    units.append(within if is_name else opening)
             elif token.lastgroup == "run":
                 for stretch in _pieces(token[0], self.language):
-                    yield from _stretches(stretch, piece)
+                    units += _stretches(stretch, piece)
                     piece += 1
             else:
                 number = _number(token[0])
-                yield Unit(number, (number,), is_number=True)
+                units.append(Unit(number, (number,), is_number=True))
+        return tuple(units)
 
     def says(self, text: str) -> bool:
         """Whether a text is more than function words."""
@@ -138,6 +140,12 @@ class Reader:
         if RUN.search(text):
             return not _small_words(self.language, anywhere=True).search(unicodedata.normalize("NFKC", text))
         return all(map(self.says, text.split()))
+
+    def names_a_thing(self, text: str) -> bool:
+        """Whether a text is more than vague words: "somewhere", "tasty", 遠い所 name nothing."""
+        if RUN.search(text):
+            return not _vague_run(self.language).fullmatch(unicodedata.normalize("NFKC", text))
+        return any(self._vague.isdisjoint(unit.forms) for unit in self.units(text))
 
     def _word(self, word: str) -> tuple[Unit, Unit] | None:
         forms = self._inflections_of(word.casefold())
@@ -193,17 +201,18 @@ def _pieces(run: str, language: str) -> Iterator[str]:
         yield from SCRIPTS.findall(part)
 
 
-def _stretches(piece: str, number: int) -> Iterator[Unit]:
-    starts = list(accumulate(map(len, _signs(piece)), initial=0))
-    if len(starts) <= SHORTEST_RUN or WHOLE.fullmatch(piece):
-        if not SYLLABLE.fullmatch(piece):
-            yield Unit(piece, (piece,), piece=number)
-        return
+def _stretches(piece: str, number: int) -> list[Unit]:
+    signs = _signs(piece)
+    if len(signs) < SHORTEST_RUN or WHOLE.fullmatch(piece):
+        return [] if SYLLABLE.fullmatch(piece) else [Unit(piece, (piece,), piece=number)]
+    starts = range(len(piece) + 1) if signs is piece else list(accumulate(map(len, signs), initial=0))
     make = tuple.__new__  # a third of what `Unit` takes for each of millions
-    for length in range(SHORTEST_RUN, min(LONGEST_RUN, len(starts) - 1) + 1):
-        for start, end in zip(starts, starts[length:], strict=False):
-            stretch = piece[start:end]
-            yield make(Unit, (stretch, (stretch,), False, False, False, number, start))
+    return [
+        make(Unit, (stretch, (stretch,), False, False, False, number, start))
+        for length in range(SHORTEST_RUN, min(LONGEST_RUN, len(signs)) + 1)
+        for start, end in zip(starts, starts[length:], strict=False)
+        for stretch in (piece[start:end],)
+    ]
 
 
 def _signs(stretch: str) -> Sequence[str]:
@@ -235,6 +244,19 @@ def _edged(word: str) -> str:
 @cache
 def _more_small_words() -> dict[str, str]:
     return tomllib.loads((resources.files("lpm_kernel.owner") / "small_words.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def _vague_run(language: str) -> re.Pattern[str]:
+    words = sorted(_vague_words(language), key=lambda word: (-len(word), word))
+    return re.compile(rf"(?:{'|'.join(words)})++") if words else re.compile(r"(?!)")
+
+
+@cache
+def _vague_words(language: str) -> tuple[str, ...]:
+    """Indefinite words, general nouns and praise, which tell nothing in a thing's place."""
+    words = tomllib.loads((resources.files("lpm_kernel.owner") / "vague_words.toml").read_text(encoding="utf-8"))
+    return tuple(unicodedata.normalize("NFKC", words.get(language, "")).casefold().split())
 
 
 @cache
