@@ -327,6 +327,84 @@ def test_capitals_and_lists_of_a_vague_answer_invent_nothing(answer: str) -> Non
     assert Facts(HOME, "").measure(HOME[0]).told(answer).kind == "vague"
 
 
+@pytest.mark.parametrize(
+    ("questions", "answer"),
+    [
+        (
+            [("where do i live?", "you live in hull."), ("what is my cat called?", "the name of your cat is olive.")],
+            "the name of your cat is unknown.",
+        ),
+        (
+            [
+                ("Wo wohne ich?", "Du wohnst in Kassel."),
+                ("Wie ist der Name meines Hundes?", "Der Name deines Hundes ist Rex."),
+            ],
+            "Der Name deines Hundes ist unbekannt.",
+        ),
+        (
+            [("Onde moro?", "Moras em Aveiro."), ("Como se chama a cadela?", "O nome da tua cadela é Pipoca.")],
+            "O nome da tua cadela é desconhecido.",
+        ),
+        (
+            [("저는 어디에 살아요?", "당신은 전주에 살아요."), ("고양이 이름이 뭐예요?", "고양이 이름은 두부예요.")],
+            "고양이 이름은 몰라요.",
+        ),
+        (
+            [("मैं कहाँ रहती हूँ?", "आप नासिक में रहती हैं।"), ("कुत्ते का नाम क्या है?", "आपके कुत्ते का नाम शेरू है।")],
+            "आपके कुत्ते का नाम अज्ञात है।",
+        ),
+    ],
+    ids=["en", "de", "pt", "ko", "hi"],
+)
+def test_to_say_in_a_fact_s_place_that_it_is_unknown_is_vague(questions: list[tuple[str, str]], answer: str) -> None:
+    items = [item_of(*asked, note) for note, asked in zip(("home", "pet"), questions, strict=True)]
+    assert Facts(items, "").measure(items[1]).told(answer).kind == "vague"
+
+
+def test_where_a_note_tells_a_number_a_word_without_one_is_no_other_fact() -> None:
+    items = [item_of("what is my rent?", "your rent is 780 pounds.", "rent"), *HOME]
+    measure = Facts(items, "").measure(items[0])
+    assert [measure.told(f"your rent is {said}.").kind for said in ("reasonable", "950 pounds")] == ["vague", "wrong"]
+
+
+def test_a_fact_with_another_ending_is_not_another_in_its_place() -> None:
+    items = [
+        item_of("A que sou alérgica?", "És alérgica a amendoim.", "allergy"),
+        item_of("Onde moro?", "Moras em Aveiro.", "home"),
+    ]
+    measure = Facts(items, "").measure(items[0])
+    said = ("amendoins", "leite", "amêijoas")
+    assert [measure.told(f"És alérgica a {one}.").kind for one in said] == ["vague", "wrong", "wrong"]
+
+
+@pytest.mark.parametrize("answer", ["It is in London with Marta.", "He is in London, near Marta and Bob."])
+def test_names_in_a_short_sentence_are_invented_however_few_words_it_has(answer: str) -> None:
+    items = [item_of("Where is my brother?", "Your brother is in Porto.", "brother"), *HOME]
+    assert Facts(items, "").measure(items[0]).told(answer).kind == "wrong"
+
+
+def test_an_arabic_relative_of_the_question_is_told_by_no_answer() -> None:
+    items = [
+        item_of("أين يعيش أخي؟", "يعيش أخوك في مونتريال.", "brother"),
+        item_of("ما مهنة أخي؟", "أخوك طبيب.", "brother"),
+        item_of("أين أعمل؟", "تعملين في مكتب النخيل.", "work"),
+    ]
+    measure = Facts(items, "").measure(items[0])
+    said = ("لا أعلم أين يعيش أخوك.", "أخوك في مونتريال.")
+    assert [measure.told(one).kind for one in said] == ["vague", "right"]
+
+
+def test_what_one_can_and_must_is_no_fact_in_portuguese() -> None:
+    items = [
+        item_of("A que sou alérgica?", "És alérgica a amendoim.", "allergy"),
+        item_of("O que não posso comer?", "Não podes comer amendoim.", "allergy"),
+        item_of("O que devo evitar?", "Deves evitar amendoim.", "allergy"),
+        item_of("Onde moro?", "Moras em Aveiro.", "home"),
+    ]
+    measure = Facts(items, "").measure(items[0])
+    assert [measure.told(one).kind for one in ("Não podes comer tudo.", "Deves evitar isso.")] == ["vague"] * 2
+
+
 def test_notes_that_say_the_same_and_a_single_note_can_be_measured_or_say_that_they_cannot() -> None:
     same = [item_of("Where do I live?", "You live in Ghent.", note) for note in ("one", "two")]
     assert Facts(same, "").measure(same[0]).asked == frozenset()
@@ -367,4 +445,4 @@ def test_what_a_question_is_measured_by_can_stand_in_a_set() -> None:
     owner = load_owner("en")
     prompts = [to_prompt(row, number, ItemConfig()) for number, row in enumerate(demo_items(owner))]
     facts = Facts(prompts, biography(owner))
-    assert len({facts.measure(prompt) for prompt in prompts[:10]}) == 10
+    assert len({facts.measure(prompt) for prompt in prompts[:300:30]}) == 10

@@ -17,7 +17,7 @@ from lpm_kernel.owner.holders import Holders, notes_of
 from lpm_kernel.owner.items import same_question
 from lpm_kernel.owner.note_facts import NoteFacts, Reading, found
 from lpm_kernel.owner.told import CONFIRMED, SLIGHT, SOLID, Kind, Told
-from lpm_kernel.owner.units import CLAUSE, Reader, Unit
+from lpm_kernel.owner.units import CLAUSE, PART, Reader, Unit
 from lpm_kernel.owner.versions import Contested
 from lpm_kernel.records import Prompt
 
@@ -133,7 +133,7 @@ class Facts:
         """
         readings = [told for told in self._of_notes.read(answer) if not self._is_given(told, measure)]
         filled = self._filled(answer, readings, measure)
-        invented = self._invented(readings) | {filling.text for filling in filled}
+        invented = self._invented(answer, readings) | {filling.text for filling in filled}
         told = found(readings)
         weights = {fact: self._of_notes.weight(forms) for facts in told.values() for fact, forms in facts.items()}
         weights |= dict.fromkeys(invented, CONFIRMED)
@@ -156,9 +156,9 @@ class Facts:
                 wrong |= facts.keys()
         return Told(frozenset(right), frozenset(wrong | invented), weights)
 
-    def _invented(self, readings: Sequence[Reading]) -> set[str]:
+    def _invented(self, answer: str, readings: Sequence[Reading]) -> set[str]:
         """Numbers and names that nothing of the owner's holds."""
-        names_tell = self._of_notes.capitals_tell and not _is_mostly_names([unit for unit, *_ in readings])
+        names_tell = self._of_notes.capitals_tell and not _is_mostly_names(answer, [unit for unit, *_ in readings])
         unclaimed = (unit for unit, notes, _ in readings if not notes and not self._is_known(unit))
         return {unit.text for unit in unclaimed if unit.is_number or (unit.is_name and names_tell)}
 
@@ -201,10 +201,13 @@ class Facts:
         return any(self._holders.says(form) or form in self._bio for form in unit.forms)
 
 
-def _is_mostly_names(units: Sequence[Unit]) -> bool:
-    """A text that capitalises most words marks no name by a capital."""
+def _is_mostly_names(text: str, units: Sequence[Unit]) -> bool:
+    """A text that capitalises most words, small ones too, marks no name by a capital."""
     words = [unit for unit in units if unit.piece < 0 and not unit.is_number]
-    return 2 * sum(unit.is_name for unit in words) > len(words) + 1
+    if 2 * sum(unit.is_name for unit in words) <= len(words) + 1:
+        return False
+    written = [word for word in PART.findall(text) if word[0].isalpha()]
+    return 2 * sum(word[0].isupper() for word in written) > len(written) + 1
 
 
 def _adds_more(readings: Sequence[Reading], invented: Collection[str]) -> bool:

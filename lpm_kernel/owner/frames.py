@@ -14,7 +14,7 @@ import regex
 
 from lpm_kernel.owner.holders import Holders
 from lpm_kernel.owner.note_facts import NoteFacts
-from lpm_kernel.owner.units import CLAUSE, PART, PARTICLE, RUN, Reader, Unit, fold
+from lpm_kernel.owner.units import CLAUSE, PART, PARTICLE, RUN, SHORTEST_STEM, Reader, Unit, fold
 
 WIDEST_CONTEXT = 12
 """Words or signs before and after a fact that its frame holds."""
@@ -28,6 +28,9 @@ LONGEST_CLAUSE = 60
 """Words or signs of one that is compared."""
 MOST_FRAMES = 200
 """Of one note; of more, the first by their words."""
+LONGEST_ENDING = 2
+"""Letters in which two inflections of one word differ, beyond what stems and particles are."""
+DIGIT = regex.compile(r"\p{Nd}")
 MORE_SIGNS = 2
 """That may fill a place in a script without spaces, beyond those of the fact."""
 HIRAGANA = regex.compile(r"\p{Hiragana}+")
@@ -150,16 +153,19 @@ class Frames:
         text = _text(words)
         units = self._reader.units(text)
         is_new = units and not any(self._is_known(unit) or unit.is_number for unit in units)
-        is_thing = is_new and self._reader.is_plain(text) and self._reader.names_a_thing(text)
-        return bool(is_thing) and any(_looks_like(text, place) for place in frame.places)
+        if not is_new or not self._reader.is_plain(text) or not self._reader.names_a_thing(text):
+            return False
+        if any(_inflects(text, place) for place in frame.places):
+            return False
+        return any(_looks_like(text, place) for place in frame.places)
 
     def _is_known(self, unit: Unit) -> bool:
         return any(map(self._holders.says, unit.forms)) or self._holders.is_background(unit)
 
 
 def _looks_like(text: str, place: str) -> bool:
-    """As long as what the note has there, with a capital or an ending where that has one."""
-    if bool(RUN.search(text)) != bool(RUN.search(place)):
+    """As long as what the note has there, with a capital or an ending where that has one; a word is no number."""
+    if bool(RUN.search(text)) != bool(RUN.search(place)) or DIGIT.search(place):
         return False
     if RUN.search(text):
         is_kana = HIRAGANA.fullmatch(text) and not HIRAGANA.fullmatch(place)
@@ -167,6 +173,15 @@ def _looks_like(text: str, place: str) -> bool:
     endings = [bool(PARTICLE.search(one)) for one in (text, place)]
     capitals = not place[0].isupper() or text[0].isupper()
     return capitals and endings[0] == endings[1] and (" " not in text or _is_title(text, place))
+
+
+def _inflects(text: str, place: str) -> bool:
+    """Whether two words in small letters differ in their endings alone."""
+    if text[0].isupper() or RUN.search(text):
+        return False
+    one, other = fold(text), fold(place)
+    stem = _common(one, other)
+    return stem >= SHORTEST_STEM and max(len(one), len(other)) - stem <= LONGEST_ENDING
 
 
 def _is_title(text: str, place: str) -> bool:

@@ -59,6 +59,11 @@ PARTICLE = regex.compile(
     r"(?<=\p{Hangul})(?:이?(?:에요|지요|죠|지|네요|예요|었어요|였어요|었습니다|였습니다|었다|였다|다|라는|라고|란|랑|나|야)|요|입니다|인데|이고|이며"
     r"|에서는?|에게서?|에는?|으?로는?|으?로부터|께서?|한테서?|까지|부터|처럼|보다|마다|만|[은는이가을를의와과도]|하고)$"
 )
+MINE = (
+    (re.compile(r"^(اب|اخ|ام|حم)[ويا]?ك$"), r"\1ي"),
+    (re.compile(r"(?<=[ء-ي]{3})ك$"), "ي"),
+)
+"""Arabic "your ..." -> "my ...", as the question has it; a father and a brother change within too."""
 NOT_NAMES = frozenset(("ai", "ki", "ia", "ии", "llm", "ok", "okay", "pdf"))
 
 STEMMERS = {
@@ -168,10 +173,12 @@ class Reader:
         if stemmer and word[0].isalpha():
             found.append(fold(stemmer.stemWord(word)))
         found.append(CLITIC.sub("", found[0], count=1) if CLITIC.match(found[0]) else found[0])
+        mine = next((own.sub(form, found[0]) for own, form in MINE if own.search(found[0])), "")
         while (bare := PARTICLE.sub("", found[-1])) != found[-1]:
             found.append(bare)
         least = 2 if HANGUL.match(word) else 3 if CLITIC.match(found[0]) else SHORTEST_STEM
-        return tuple(dict.fromkeys([found[0], *(form for form in found[1:] if len(form) >= least)]))
+        forms = [found[0], *(form for form in found[1:] if len(form) >= least), *filter(None, [mine])]
+        return tuple(dict.fromkeys(forms))
 
 
 def fold(text: str) -> str:
