@@ -115,7 +115,7 @@ def test_a_training_whose_checkpoint_does_not_fit_ends_with_74_and_goes_on_with_
     workspace: Workspace, limited: Command
 ) -> None:
     give_base_model(workspace)
-    for limit in (40_000, 400_000):
+    for limit in (40_000, 200_000):
         done = limited("run", "sft-train", *SHORT, limit=limit)
         assert done.returncode == 74, done.stderr
         assert re.search(r"/resources.*free", told(done))

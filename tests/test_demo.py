@@ -32,7 +32,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_item_is_usable_and_every_variant_occurs(demo: Path) -> None:
     usable, skipped = read_items(demo / "merged.json", CONFIG)
     assert not skipped
-    assert 400 <= len(usable) <= 600
+    assert 500 <= len(usable) <= 800
     assert set(Counter(row.variant for row in usable)) == {
         *("memory", "diversity", "context", "feedback", "dated", "time_qa", "exact_day", "bio_qa")
     }

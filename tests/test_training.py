@@ -300,7 +300,7 @@ def test_a_pairs_doubt_enters_loss_and_gradients_as_the_papers_say(
     largest = max(float(gradient.abs().max()) for gradient in expected[1].values())
     # Norms and rotary angles are float32 in a float64 model too.
     apart = max(float((found[1][name] - expected[1][name]).abs().max()) for name in expected[1])
-    assert apart < 1e-6 * max(1, largest)
+    assert apart < 3e-6 * max(1, largest)
 
 
 @pytest.mark.parametrize("loss", ["cdpo", "robust"])

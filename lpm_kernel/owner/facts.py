@@ -207,7 +207,7 @@ def _is_mostly_names(text: str, units: Sequence[Unit]) -> bool:
     if 2 * sum(unit.is_name for unit in words) <= len(words) + 1:
         return False
     written = [word for word in PART.findall(text) if word[0].isalpha()]
-    return 2 * sum(word[0].isupper() for word in written) > len(written) + 1
+    return bool(2 * sum(word[0].isupper() for word in written) > len(written) + 1)
 
 
 def _adds_more(readings: Sequence[Reading], invented: Collection[str]) -> bool:
