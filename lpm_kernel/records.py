@@ -243,6 +243,8 @@ class Examination(Record):
     """All that its verdicts depend on, as `Judge.name`."""
     label: str
     """As people call it."""
+    owner: str = ""
+    """Hash of the items and the bio that its cases are made of; empty in older files."""
     questions: int
     all: CasesJudged
     """The cases that have a better answer."""

@@ -240,17 +240,19 @@ def test_the_step_writes_what_it_found_before_it_refuses(owner: Owner, tmp_path:
     assert (passed.accepted, passed.passed) == (False, True)
 
 
-def test_an_examination_on_file_counts_for_the_judge_that_it_is_of(owner: Owner, tmp_path: Path) -> None:
+def test_an_examination_on_file_counts_for_the_judge_and_the_owner_that_it_is_of(owner: Owner, tmp_path: Path) -> None:
     on_file = exam_of(owner, tmp_path)
     path = tmp_path / "examination"
     with open_journal(tmp_path / "other.sqlite") as journal:
 
-        def known(judge: object, place: Path | None, **settings: object) -> Examination:
+        def known(judge: object, place: Path | None, of: Owner = owner, **settings: object) -> Examination:
             config = ExamConfig.model_validate({"exam_questions": 10, **settings})
             asked = JournaledJudge(judge, journal)  # type: ignore[arg-type]
-            return asyncio.run(examination_of(asked, owner, config, place))
+            return asyncio.run(examination_of(asked, of, config, place))
 
         assert known(ReferenceJudge(0.05, 0.3), path) == on_file
+        assert known(ReferenceJudge(0.05, 0.3), path, of=notes_kept(owner, 1)).finding == "cannot be examined"
+        assert known(ReferenceJudge(0.05, 0.3), path, of=Owner(owner.items, "Of another life.")) != on_file
         other = known(ViceJudge("longer", VICES["longer"]), path)
         assert (other.finding, other.is_believed) == ("failed", False)
         accepted = known(ViceJudge("longer", VICES["longer"]), None, accept_judge=True)

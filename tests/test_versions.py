@@ -11,6 +11,7 @@ from dying_publisher import MANIFEST
 from test_gate import WINS, decided, trials
 
 from lpm_kernel.errors import DataError, UsageError
+from lpm_kernel.pipeline import step_named
 from lpm_kernel.runner.versions import current_gguf, gguf_of, gguf_to_serve, go_back, promote
 from lpm_kernel.workspace import versions
 from lpm_kernel.workspace.places import Workspace
@@ -30,8 +31,11 @@ def make(workspace: Workspace, making: str, texts: dict[str, str], inputs: dict[
         publish(workspace, drafts, places, MANIFEST.model_copy(update={"making": making, "inputs": inputs}))
 
 
-def train(workspace: Workspace, text: str, decision: Literal["promote", "keep"] = "promote") -> None:
-    """What the chain leaves after another training: a candidate with all that it is made of, and its evaluation."""
+def train(
+    workspace: Workspace, text: str, decision: Literal["promote", "keep"] = "promote", against: str | None = None
+) -> None:
+    """What the chain leaves after another training: a candidate with all that it is made of, and its evaluation,
+    against the SFT model unless another one's hash is told."""
 
     def digest(name: str) -> str:
         return workspace.digest(workspace.place(name))
@@ -41,7 +45,10 @@ def train(workspace: Workspace, text: str, decision: Literal["promote", "keep"] 
     made = {"dpo_lpm.gguf": text, "dpo_fidelity": "{}"}
     make(workspace, f"g{text}", made, {"model_path": digest("dpo_merged_model")})
     evaluation = (GAIN if decision == "promote" else NONE).model_dump_json()
-    inputs = {"after_gguf_path": digest("dpo_lpm.gguf"), "held_out_path": "q"}
+    make(workspace, f"q{text}", {"held_out": "q"}, {})
+    needed = {role: workspace.find(artifact) for role, artifact in step_named("evaluate").needs.items()}
+    inputs = {role: workspace.digest(path) for role, path in needed.items() if path}
+    inputs |= {"before_gguf_path": against} if against else {}
     make(workspace, f"e{text}", {"evaluation.json": evaluation, "report.html": text}, inputs)
     promote(workspace)
 
@@ -66,6 +73,31 @@ def test_a_retrain_that_ends_in_keep_changes_nothing_of_what_is_served(sft: Work
     assert current_gguf(sft).read_text() == "good"
     train(sft, "worse", "keep")
     assert sft.place("dpo_lpm.gguf").read_text() == "worse"
+    assert current_gguf(sft).read_text() == "good"
+
+
+def test_a_model_that_is_better_than_another_one_than_the_workspaces_is_not_kept(
+    sft: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(sft, "good")
+    train(sft, "better than a stranger", against="0" * 64)
+    assert current_gguf(sft).read_text() == "good"
+    assert [v.name for v in versions.all_versions(sft)] == ["v1"]
+    assert "lpm.gguf is not what the evaluation was made with, so the candidate is not kept" in caplog.text
+
+
+def test_an_evaluation_is_no_evidence_once_its_questions_are_others(
+    sft: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "keep", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(sft, "good")
+    monkeypatch.undo()
+    sft.place("held_out").write_text("easier ones")
+    promote(sft)
+    assert current_gguf(sft).read_text() == "sft"
+    sft.place("held_out").write_text("q")
+    promote(sft)
     assert current_gguf(sft).read_text() == "good"
 
 

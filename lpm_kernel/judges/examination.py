@@ -80,13 +80,17 @@ async def examine(judge: JournaledJudge, owner: Owner, config: ExamConfig) -> Ex
 
         total = len(questions)
         judged = [found async for found in map_in_order(one, questions, total=total, width=8, label="examination")]
-    return examined(judge.judge.name, judge.judge.label, judged, len(questions), config)
+    found = examined(judge.judge.name, judge.judge.label, judged, len(questions), config)
+    return found.model_copy(update={"owner": owner.identity})
 
 
 async def examination_of(judge: JournaledJudge, owner: Owner, config: ExamConfig, on_file: Path | None) -> Examination:
-    """The examination on file where it is of this judge, else a new one; it says whether the judge is accepted."""
+    """The examination on file where it is of this judge on this owner's notes and bio, else a new one.
+
+    It says whether the judge is accepted.
+    """
     found = read_record(on_file, Examination) if on_file else None
-    if found is None or found.judge != judge.judge.name:
+    if found is None or (found.judge, found.owner) != (judge.judge.name, owner.identity):
         found = await examine(judge, owner, config)
     accepted = found.accepted or (config.accept_judge and not found.passed)
     return found.model_copy(update={"accepted": accepted})

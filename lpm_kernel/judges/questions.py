@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from unicodedata import normalize
 
+from lpm_kernel.files import key_of
 from lpm_kernel.judges.base import Question
 from lpm_kernel.judges.stranger import stranger_bio
 from lpm_kernel.owner.facts import Facts, Measure
@@ -26,6 +27,11 @@ class Owner:
 
     def __init__(self, items: Sequence[Prompt], bio: str) -> None:
         self.items, self.bio, self.facts = items, bio, Facts(items, bio)
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of the items and the bio."""
+        return key_of(self.bio, *((item.id, item.notes) for item in self.items))
 
     def question(self, prompt: Prompt) -> Question:
         """As a judge is asked it."""

@@ -6,6 +6,7 @@ from shlex import quote
 
 from lpm_kernel.errors import DataError, MissingInputError, UsageError
 from lpm_kernel.files import read_record
+from lpm_kernel.pipeline import step_named
 from lpm_kernel.progress import say
 from lpm_kernel.proof.evaluation import Evaluation
 from lpm_kernel.workspace import versions
@@ -38,13 +39,37 @@ def promote(workspace: Workspace) -> None:
 
 
 def promoting(workspace: Workspace) -> Manifest | None:
-    """The manifest of the evaluation, when it is about the candidate as it is now and promotes it."""
+    """The manifest of the evaluation, when it promotes the candidate as it is now, and rests on what is here now.
+
+    One that a flag gave another old model, other questions or another bio is no evidence for this workspace, and says
+    so.
+    """
     new, evaluation = workspace.find("dpo_lpm.gguf"), workspace.find("evaluation.json")
     manifest = workspace.manifest(evaluation) if evaluation else None
     if new is None or evaluation is None or manifest is None:
         return None
     judged = manifest.inputs.get("after_gguf_path") == workspace.digest(new)
-    return manifest if judged and read_record(evaluation, Evaluation).decision == "promote" else None
+    if not judged or read_record(evaluation, Evaluation).decision != "promote":
+        return None
+    if other := _evaluated_with_others(workspace, manifest):
+        if manifest.making not in {version.making for version in versions.all_versions(workspace)}:
+            say(
+                f"{', '.join(other)} is not what the evaluation was made with, so the candidate is not kept, and what "
+                "was served is served; to evaluate it with what is here: lpm run evaluate"
+            )
+        return None
+    return manifest
+
+
+def _evaluated_with_others(workspace: Workspace, evaluation: Manifest) -> list[str]:
+    """What the evaluation rested on that is not, or no longer, the workspace's own."""
+    step = step_named("evaluate")
+    there = {role: (artifact, workspace.find(artifact)) for role, artifact in {**step.needs, **step.heeds}.items()}
+    return [
+        artifact
+        for role, (artifact, path) in there.items()
+        if evaluation.inputs.get(role) != (workspace.digest(path) if path else None)
+    ]
 
 
 def _parts(workspace: Workspace, evaluation: Manifest) -> Iterator[tuple[str, Path]]:
