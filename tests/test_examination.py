@@ -96,8 +96,8 @@ def test_a_judge_with_a_vice_passes_no_short_examination_either(label: str, pool
 
 def test_an_honest_judge_that_was_asked_too_little_is_no_bad_one(pool: Pool) -> None:
     found = findings("noise", HONEST["15 % noise"], pool, runs=30, questions=FEWEST)
-    assert found.count("failed") <= 3
-    assert found.count("cannot be examined") > 3
+    assert found.count("failed") < 30 / 5
+    assert found.count("cannot be examined") > 30 / 2
 
 
 @pytest.mark.parametrize(
