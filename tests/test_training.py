@@ -568,7 +568,7 @@ def test_a_narrow_model_is_trained_on_one_thread(hidden_size: int, threads: int)
 
     from lpm_kernel.models.loading import threads_for
 
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    heads: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2}
     with torch.device("meta"):
         model = Qwen2ForCausalLM(Qwen2Config(hidden_size=hidden_size, num_hidden_layers=1, vocab_size=64, **heads))
     before = torch.get_num_threads()
